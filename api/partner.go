@@ -1,0 +1,142 @@
+package api
+
+import (
+	"context"
+
+	"letterlock/chat"
+)
+
+// Partner is one partner's public entry: the agreement in clear and where the ledger holds it.
+type Partner struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Agreement []byte `json:"agreement"` // countersigned (package grant)
+	Proof     []byte `json:"proof"`     // C2SP tlog-proof of the agreement's leaf
+	Active    bool   `json:"active"`    // false when it has ended or was stopped
+}
+
+// PartnerList answers with every partner.
+type PartnerList struct {
+	Partners []Partner `json:"partners"`
+}
+
+// ConsentRequest is what a partner asks a person for.
+type ConsentRequest struct {
+	ID         string              `json:"id"` // of the request, from the authorization URL
+	Partner    Partner             `json:"partner"`
+	Actions    []string            `json:"actions"`
+	Pick       bool                `json:"pick"`   // the person chooses the friend; a thread is made
+	Thread     chat.ConversationID `json:"thread"` // or this thread
+	Grant      chat.GrantID        `json:"grant"`  // the id the new grant must have
+	Certs      []byte              `json:"certs"`  // agent key and grant key, certified (package grant)
+	KeyPackage []byte              `json:"key_package,omitempty"`
+	ValidUntil int64               `json:"valid_until"` // ms
+	ExpiresAt  int64               `json:"expires_at"`  // ms: of the request
+}
+
+// PutGrant hands in a signed grant, narrowing or revocation: a control entry.
+type PutGrant struct {
+	Request string `json:"request,omitempty"` // the consent request it answers
+	Signed  []byte `json:"signed"`
+}
+
+// Record is one record of the caller's history, as stored.
+type Record struct {
+	Record []byte `json:"record"`          // proof.Record
+	Proof  []byte `json:"proof,omitempty"` // C2SP tlog-proof, once included
+}
+
+// RecordList is a part of a history in order.
+type RecordList struct {
+	Records []Record `json:"records"`
+}
+
+// RecordQuery selects records of the caller's account.
+type RecordQuery struct {
+	Partner string `json:"partner"`
+	Chain   string `json:"chain"` // control or access
+	From    uint64 `json:"from"`  // the first n
+	Limit   int    `json:"limit"`
+}
+
+// GrantStatus is one grant of the caller's account.
+type GrantStatus struct {
+	Grant  chat.GrantID `json:"grant"`
+	Signed []byte       `json:"signed"`
+	State  string       `json:"state"` // pending, live, ended, void
+	Ended  string       `json:"ended,omitempty"`
+}
+
+// GrantList answers with every grant of the caller's account.
+type GrantList struct {
+	Grants []GrantStatus `json:"grants"`
+}
+
+// Redirect ends a consent: where the person's browser (or command line) goes next.
+type Redirect struct {
+	URL string `json:"url"`
+}
+
+// Permission is the part of the client API about partners, grants and history.
+type Permission interface {
+	ListPartners(ctx context.Context) (PartnerList, error)                              // GET  /v1/partners (open)
+	GetConsent(ctx context.Context, request string) (ConsentRequest, error)             // GET  /v1/consents/{request}
+	PutGrant(ctx context.Context, r PutGrant) (Record, error)                           // POST /v1/grants: durable with its record and outbox row
+	FinishConsent(ctx context.Context, request string) (Redirect, error)                // POST /v1/consents/{request}/finish: after the commit; gives the code
+	RefuseConsent(ctx context.Context, request string) (Redirect, error)                // POST /v1/consents/{request}/refuse
+	ListGrants(ctx context.Context) (GrantList, error)                                  // GET  /v1/grants
+	Records(ctx context.Context, q RecordQuery) (RecordList, error)                     // GET  /v1/records?partner=&chain=&from=&limit=
+	InclusionProof(ctx context.Context, leaf [32]byte, waitSeconds int) ([]byte, error) // GET  /log/proof/{leaf hash}?wait=
+	Checkpoint(ctx context.Context) ([]byte, error)                                     // GET  /log/checkpoint
+	ConsistencyProof(ctx context.Context, from, to int64) ([][32]byte, error)           // GET  /log/consistency?from=&to=
+}
+
+// Inbox is the partner's half: what an agent calls under one grant's token.
+type Inbox interface {
+	Grant(ctx context.Context) (InboxGrant, error)                              // GET  /inbox/v1/grant
+	Slot(ctx context.Context) (InboxSlot, error)                                // GET  /inbox/v1/slot
+	Post(ctx context.Context, r InboxPost) (Accepted, error)                    // POST /inbox/v1/posts
+	TakeBack(ctx context.Context, r InboxTakeBack) (Accepted, error)            // POST /inbox/v1/take-backs
+	Welcome(ctx context.Context) (MailboxWelcome, error)                        // GET  /inbox/v1/welcome
+	Changes(ctx context.Context, since string, limit int) (InboxChanges, error) // GET  /inbox/v1/changes?sinceState=&limit=
+	CloseAccess(ctx context.Context, receipt []byte) error                      // POST /inbox/v1/receipts
+}
+
+// InboxGrant says what the calling agent may do now.
+type InboxGrant struct {
+	Grant        chat.GrantID        `json:"grant"`
+	Conversation chat.ConversationID `json:"conversation"`
+	Actions      []string            `json:"actions"`
+	Epoch        uint64              `json:"epoch"`
+	State        string              `json:"state"`
+	Signed       []byte              `json:"signed"` // the grant
+	Friend       string              `json:"friend"` // opaque handle of the other person for this partner and person
+}
+
+// InboxSlot is the newest announcement that the thread's members made.
+type InboxSlot struct {
+	Slot  []byte `json:"slot"`
+	Epoch uint64 `json:"epoch"`
+}
+
+// InboxPost puts a letter through the slot.
+type InboxPost struct {
+	Post           []byte `json:"post"` // package slot
+	IdempotencyKey string `json:"idempotency_key"`
+}
+
+// InboxTakeBack takes back a post of the same grant's person and partner.
+type InboxTakeBack struct {
+	TakeBack       []byte `json:"take_back"` // package slot
+	IdempotencyKey string `json:"idempotency_key"`
+}
+
+// InboxChanges is what a reading agent has not seen.
+type InboxChanges struct {
+	Entries  []Entry  `json:"entries"`
+	State    string   `json:"state"` // pass as since next time
+	More     bool     `json:"more"`
+	Promises [][]byte `json:"promises,omitempty"` // signed promises of open records (package proof)
+	Opens    [][]byte `json:"opens,omitempty"`    // the open records those promises speak of, without their salt's owner
+	Closes   [][]byte `json:"closes,omitempty"`   // close statements of ended periods, for the agent's countersignature
+}

@@ -1,0 +1,104 @@
+package httpd
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+
+	"letterlock/chat"
+)
+
+// Problem is the body of every refusal: problem details of RFC 9457, media type application/problem+json.
+type Problem struct {
+	Type   string `json:"type"` // ProblemType + the chat.Kind
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// ProblemType stands before the kind in a problem's type.
+const ProblemType = "urn:letterlock:"
+
+// statuses is the one place where a kind becomes an HTTP status.
+var statuses = map[chat.Kind]struct {
+	status int
+	title  string
+	retry  string // seconds, for Retry-After
+}{
+	chat.Internal:        {http.StatusInternalServerError, "The server failed", ""},
+	chat.Invalid:         {http.StatusBadRequest, "The request is malformed", ""},
+	chat.Unauthenticated: {http.StatusUnauthorized, "Not signed in", ""},
+	chat.Forbidden:       {http.StatusForbidden, "Not allowed", ""},
+	chat.NotFound:        {http.StatusNotFound, "Not found", ""},
+	chat.Exists:          {http.StatusConflict, "Already there", ""},
+	chat.StaleEpoch:      {http.StatusConflict, "Made for another epoch", ""},
+	chat.Blocked:         {http.StatusConflict, "A removal must be committed first", ""},
+	chat.TooLarge:        {http.StatusRequestEntityTooLarge, "Too large", ""},
+	chat.TooMany:         {http.StatusTooManyRequests, "Too many", "30"},
+	chat.Unavailable:     {http.StatusServiceUnavailable, "Not available now", "5"},
+	chat.Mismatch:        {http.StatusUnprocessableEntity, "Same key, another body", ""},
+	chat.Expired:         {http.StatusGone, "No longer valid", ""},
+	chat.Unproven:        {http.StatusForbidden, "Proof missing", ""},
+	chat.Gone:            {http.StatusGone, "Deleted", ""},
+	chat.Incompatible:    {http.StatusNotImplemented, "Unknown version", ""},
+	chat.Tampered:        {http.StatusConflict, "Evidence of tampering", ""},
+}
+
+// problemOf turns an error into what the caller may see. An error without a kind is our fault: its text stays here.
+func problemOf(err error) Problem {
+	kind, detail := chat.Internal, "something went wrong here; it was logged"
+	var e *chat.Error
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &e) && e.Kind != chat.Internal:
+		kind, detail = e.Kind, e.Detail
+	case errors.As(err, &large):
+		kind, detail = chat.TooLarge, "the body is larger than this call takes"
+	}
+	row, ok := statuses[kind]
+	if !ok {
+		kind = chat.Internal
+		row = statuses[kind]
+	}
+	return Problem{Type: ProblemType + string(kind), Title: row.title, Status: row.status, Detail: detail}
+}
+
+// refuse answers with the problem of err and logs the cause of internal ones.
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	p := problemOf(err)
+	if p.Status >= http.StatusInternalServerError {
+		s.Logger.Error("request failed", slog.String("route", r.Pattern), slog.Any("error", err))
+	}
+	h := w.Header()
+	if retry := statuses[chat.Kind(p.Type[len(ProblemType):])].retry; retry != "" {
+		h.Set("Retry-After", retry)
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `DPoP algs="EdDSA ES256"`)
+	}
+	h.Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	json.NewEncoder(w).Encode(p) // a caller that is gone needs no answer
+}
+
+// recovered turns a panic of a handler into a 500: one broken request, not a broken server.
+func (s *server) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			s.Logger.Error("panic in a handler", slog.String("route", r.Pattern), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			s.refuse(w, r, errPanicked)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+var errPanicked = errors.New("httpd: a handler panicked")

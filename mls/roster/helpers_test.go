@@ -1,0 +1,6 @@
+package roster
+
+import "time"
+
+// noTime skips lifetimes.
+var noTime time.Time

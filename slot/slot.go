@@ -1,0 +1,142 @@
+// Package slot is the write-only key of a thread's epoch, like the letter slot of a door: whoever has its public half can put a post
+// in, nobody outside can take one out. Formats and formulas: spec/slot.md.
+//
+// Members derive the key pair from their MLS group (package mls exports the secret; this package does not import it), an agent
+// seals to the announced public half. The server checks headers and signatures (Inspect) and can open nothing. Whether a grant allows a
+// post is decided in package grant.
+package slot
+
+import (
+	"crypto/ed25519"
+	"crypto/hpke"
+
+	"letterlock/canon"
+	"letterlock/chat"
+)
+
+// Label and Length are the arguments of the MLS exporter; its context is the epoch's confirmed transcript hash.
+const (
+	Label  = "letterlock slot"
+	Length = 32
+)
+
+const (
+	domainAnnounce = "letterlock/slot/v1"
+	domainPost     = "letterlock/post/v1"
+	domainSeal     = "letterlock/post-seal/v1"
+	domainTakeBack = "letterlock/take-back/v1"
+	version        = 1
+)
+
+// Limits of spec/slot.md, in bytes.
+const (
+	MaxContent      = 64 << 10
+	MaxPost         = 80 << 10
+	MaxAnnouncement = 1 << 10
+	MaxTakeBack     = 1 << 10
+	maxLabel        = 64
+)
+
+// MaxAge is how old an announcement may be when an agent takes it, in milliseconds: seven days.
+const MaxAge = 7 * 24 * 3600 * 1000
+
+// PrivateKey opens the posts of one epoch.
+type PrivateKey struct{ key hpke.PrivateKey }
+
+// PublicKey lets posts in: 32 bytes for suite 1.
+type PublicKey [32]byte
+
+// String hides the key.
+func (PrivateKey) String() string { return "slot.PrivateKey" }
+
+// GoString hides the key.
+func (PrivateKey) GoString() string { return "slot.PrivateKey" }
+
+func kem() hpke.KEM   { return hpke.DHKEM(curve()) }
+func kdf() hpke.KDF   { return hpke.HKDFSHA256() }
+func aead() hpke.AEAD { return hpke.AES128GCM() }
+
+// Derive computes the epoch's key pair from the exported secret, and wipes the secret.
+func Derive(secret []byte) (PrivateKey, PublicKey, error) {
+	defer clear(secret)
+	if len(secret) != Length {
+		return PrivateKey{}, PublicKey{}, chat.Errorf(chat.Invalid, "slot: the secret has a wrong length")
+	}
+	key, err := kem().DeriveKeyPair(secret)
+	if err != nil {
+		return PrivateKey{}, PublicKey{}, chat.Wrap(chat.Internal, err, "slot: no key pair")
+	}
+	return PrivateKey{key}, PublicKey(key.PublicKey().Bytes()), nil
+}
+
+// Announcement is the public half of an epoch's slot, as a member tells it to agents.
+type Announcement struct {
+	_            struct{} `cbor:",toarray"`
+	Version      uint64
+	Conversation chat.ConversationID
+	Epoch        uint64
+	Key          PublicKey
+	At           int64
+	Signer       [32]byte // a device key
+}
+
+// Announce signs the public half for the agents of the thread.
+func Announce(c chat.ConversationID, epoch uint64, key PublicKey, at int64, device ed25519.PrivateKey) ([]byte, error) {
+	return canon.Seal(device, domainAnnounce, &Announcement{
+		Version: version, Conversation: c, Epoch: epoch, Key: key, At: at, Signer: [32]byte(device.Public().(ed25519.PublicKey)),
+	})
+}
+
+// OpenAnnouncement checks that the announcement is signed by the key it names. Whether that key counts is for the caller.
+func OpenAnnouncement(data []byte) (*Announcement, error) {
+	var a Announcement
+	if len(data) > MaxAnnouncement {
+		return nil, chat.Errorf(chat.TooLarge, "slot announcement: larger than %d bytes", MaxAnnouncement)
+	}
+	if err := canon.Peek(data, &a); err != nil {
+		return nil, chat.Wrap(chat.Invalid, err, "the slot announcement cannot be read")
+	}
+	if a.Version != version {
+		return nil, chat.Errorf(chat.Incompatible, "slot announcement: version %d is not known here", a.Version)
+	}
+	if err := canon.Open(data, a.Signer[:], domainAnnounce, &a); err != nil {
+		return nil, chat.Wrap(chat.Invalid, err, "the slot announcement's signature does not hold")
+	}
+	return &a, nil
+}
+
+// Pinned is what an agent holds of a thread's slot: whose announcements count, and the newest it took.
+type Pinned struct {
+	Conversation chat.ConversationID
+	Signers      [][32]byte
+	Epoch        uint64
+	Key          PublicKey
+}
+
+// Take judges an announcement by the grant it was pinned with: signer, thread, age, and that epochs only rise. It returns the new state.
+func (p Pinned) Take(data []byte, now int64) (Pinned, error) {
+	a, err := OpenAnnouncement(data)
+	if err != nil {
+		return p, err
+	}
+	signed := false
+	for _, s := range p.Signers {
+		signed = signed || s == a.Signer
+	}
+	switch {
+	case !signed:
+		return p, chat.Errorf(chat.Tampered, "the slot was announced by a key that the grant does not name")
+	case a.Conversation != p.Conversation:
+		return p, chat.Errorf(chat.Tampered, "the slot is another conversation's")
+	case a.Epoch < p.Epoch:
+		return p, chat.Errorf(chat.Tampered, "the slot is of an earlier epoch than one already seen")
+	case a.Epoch == p.Epoch && p.Key != (PublicKey{}) && a.Key != p.Key:
+		return p, chat.Errorf(chat.Tampered, "two slots were announced for one epoch")
+	case a.At < now-MaxAge:
+		return p, chat.Errorf(chat.Expired, "the slot was announced more than seven days ago: a member must come online first")
+	case a.At > now+MaxAge:
+		return p, chat.Errorf(chat.Tampered, "the slot was announced in the future")
+	}
+	p.Epoch, p.Key = a.Epoch, a.Key
+	return p, nil
+}

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+)
+
+// rowsPerInsert is how many entries one statement writes.
+const rowsPerInsert = 16
+
+// Batch is a transaction of AppendBatch.
+type Batch struct {
+	tx   *Tx
+	rows []Entry // not yet written
+	args []any
+}
+
+// AppendBatch is the hot call: fill puts entries of any conversations into one write transaction, with one sync for all. When it
+// returns nil, all of them are durable; when it returns an error, none is. Like the function of Update, fill may run more than once.
+//
+// The caller gives the sequence numbers, so that nothing is read or counted here; (conversation, seq) and (conversation, dedup) are
+// unique keys, and a batch that would break one is refused whole with ErrExists.
+func (s *Store) AppendBatch(ctx context.Context, fill func(*Batch) error) error {
+	err := s.Update(ctx, func(tx *Tx) error {
+		b := &Batch{tx: tx}
+		if err := fill(b); err != nil {
+			return err
+		}
+		return b.flush()
+	})
+	if err != nil && s.engine.Duplicate(err) {
+		return ErrExists
+	}
+	return err
+}
+
+// Append adds an entry. It is written when sixteen wait, before the next Try, or at the end.
+func (b *Batch) Append(e Entry) error {
+	b.rows = append(b.rows, e)
+	if len(b.rows) < rowsPerInsert {
+		return nil
+	}
+	return b.flush()
+}
+
+// Try runs fn inside the transaction. When fn fails, what it wrote is undone, and the rest of the batch stands: refused is its error,
+// and err is the transaction's. Entries of the batch so far are visible to fn.
+func (b *Batch) Try(fn func(*Tx) error) (refused, err error) {
+	if err := b.flush(); err != nil {
+		return nil, err
+	}
+	if _, err := b.tx.exec(`SAVEPOINT item`); err != nil {
+		return nil, err
+	}
+	if refused = fn(b.tx); refused != nil {
+		if b.tx.store.engine.Retryable(refused) {
+			return nil, refused
+		}
+		if _, err := b.tx.exec(`ROLLBACK TO SAVEPOINT item`); err != nil {
+			return nil, err
+		}
+	}
+	_, err = b.tx.exec(`RELEASE SAVEPOINT item`)
+	return refused, err
+}
+
+// AppendEntry writes one entry inside a transaction, next to what belongs with it.
+func (tx *Tx) AppendEntry(e Entry) error {
+	return tx.insertEntries(appendArgs(make([]any, 0, entryFields), &e), 1)
+}
+
+func (b *Batch) flush() error {
+	if len(b.rows) == 0 {
+		return nil
+	}
+	b.args = b.args[:0]
+	for i := range b.rows {
+		b.args = appendArgs(b.args, &b.rows[i])
+	}
+	n := len(b.rows)
+	b.rows = b.rows[:0]
+	if n == rowsPerInsert {
+		return b.tx.insertEntries(b.args, n)
+	}
+	for ; len(b.args) > 0; b.args = b.args[entryFields:] {
+		if err := b.tx.insertEntries(b.args[:entryFields], 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const entryFields = 11
+
+func appendArgs(args []any, e *Entry) []any {
+	tombstone := int64(0)
+	if e.Tombstone {
+		tombstone = 1
+	}
+	account, device := e.Account[:], e.Device[:]
+	if e.Account.IsZero() {
+		account = empty
+	}
+	if e.Device == (Entry{}).Device {
+		device = empty
+	}
+	var dedup any
+	if e.Dedup != nil {
+		dedup = e.Dedup
+	}
+	extra := e.Extra
+	if extra == nil {
+		extra = empty
+	}
+	return append(args, e.Conversation[:], int64(e.Seq), int64(e.Kind), int64(e.Epoch), e.At, account, device, dedup, tombstone, e.Body, extra)
+}
+
+var empty = []byte{}
+
+// insertEntries writes n rows with the statement that was prepared for n.
+func (tx *Tx) insertEntries(args []any, n int) error {
+	stmt := tx.store.insertOne
+	if n == rowsPerInsert {
+		stmt = tx.store.insertMany
+	}
+	_, err := tx.tx.StmtContext(tx.ctx, stmt).ExecContext(tx.ctx, args...)
+	return err
+}
+
+// prepareBatch prepares the statements of the hot path on the writer's connections, once.
+func (s *Store) prepareBatch(ctx context.Context) (err error) {
+	if s.insertOne, err = s.engine.Writer().PrepareContext(ctx, insertSQL(1)); err != nil {
+		return fmt.Errorf("store: prepare: %w", err)
+	}
+	if s.insertMany, err = s.engine.Writer().PrepareContext(ctx, insertSQL(rowsPerInsert)); err != nil {
+		return fmt.Errorf("store: prepare: %w", err)
+	}
+	return nil
+}
+
+type batchStatements struct{ insertOne, insertMany *sql.Stmt }
+
+func insertSQL(rows int) string {
+	var s strings.Builder
+	s.WriteString(`INSERT INTO entries (` + entryColumns + `) VALUES `)
+	for i := range rows * entryFields {
+		switch {
+		case i == 0:
+			s.WriteString("(")
+		case i%entryFields == 0:
+			s.WriteString("), (")
+		default:
+			s.WriteString(", ")
+		}
+		fmt.Fprintf(&s, "$%d", i+1)
+	}
+	return s.String() + ")"
+}

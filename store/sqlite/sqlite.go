@@ -1,0 +1,69 @@
+// Package sqlite is the embedded engine of package store: one file, one writer, a few readers, every transaction synced before
+// it is acknowledged (WAL, synchronous=FULL). It is the default of `letterlock serve`.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"runtime"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+
+	"letterlock/store"
+)
+
+type engine struct{ writer, reader *sql.DB }
+
+// Open opens or creates the database file at path.
+func Open(ctx context.Context, path string) (*store.Store, error) {
+	e := &engine{}
+	var err error
+	if e.writer, err = open(path, "immediate"); err != nil {
+		return nil, err
+	}
+	e.writer.SetMaxOpenConns(1)
+	if e.reader, err = open(path, "deferred"); err != nil {
+		e.writer.Close()
+		return nil, err
+	}
+	// Unlimited readers starve the writer.
+	e.reader.SetMaxOpenConns(max(1, runtime.NumCPU()-1))
+	s, err := store.Open(ctx, e)
+	if err != nil {
+		e.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func open(path, lock string) (*sql.DB, error) {
+	q := url.Values{"_txlock": {lock}, "_pragma": {
+		"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(ON)", "secure_delete(ON)", "temp_store(MEMORY)",
+	}}
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+	if err != nil {
+		return nil, fmt.Errorf("store: open %s: %w", path, err)
+	}
+	return db, nil
+}
+
+func (e *engine) Writer() *sql.DB        { return e.writer }
+func (e *engine) Reader() *sql.DB        { return e.reader }
+func (e *engine) Dialect() goose.Dialect { return goose.DialectSQLite3 }
+func (e *engine) Close() error           { return errors.Join(e.reader.Close(), e.writer.Close()) }
+
+// Retryable is true for SQLITE_BUSY (5) and SQLITE_LOCKED (6) and their extended codes.
+func (e *engine) Retryable(err error) bool {
+	var se *sqlite.Error
+	return errors.As(err, &se) && (se.Code()&0xff == 5 || se.Code()&0xff == 6)
+}
+
+// Duplicate is true for SQLITE_CONSTRAINT_PRIMARYKEY (1555) and SQLITE_CONSTRAINT_UNIQUE (2067).
+func (e *engine) Duplicate(err error) bool {
+	var se *sqlite.Error
+	return errors.As(err, &se) && (se.Code() == 1555 || se.Code() == 2067)
+}

@@ -1,0 +1,177 @@
+// Package store is the one durable truth of a letterlock server: accounts, conversations, grants, the ledger and its outbox.
+//
+// The contract, which every backend keeps and package storetest examines:
+//
+//   - Update runs its function in one serialisable write transaction. When Update returns nil, everything the function did is
+//     written and synced; when it returns an error, nothing is. The function may run more than once (a busy or serialisation
+//     failure is retried, at most maxTries times), so it must have no effect but through its Tx.
+//   - View runs its function on one consistent snapshot. Views never wait for the writer.
+//   - AppendBatch (batch.go) is the hot call: many messages of many conversations, one transaction, one sync.
+//   - Order is promised within a conversation only: its sequence has no gaps and never goes back.
+//
+// The SQL stands here once for all engines (SQLite in store/sqlite, PostgreSQL later): BIGINT, BYTEA and TEXT, ids made by the
+// program, times in milliseconds since 1970. Every key begins with its shard key. An engine brings a connection, the
+// classification of its errors, and the batch append where its own form is faster.
+//
+// It stores bytes that others have checked; it knows no keys, verifies no signatures and decides no permission.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Engine is what differs between databases.
+type Engine interface {
+	// Writer is for write transactions. On SQLite it holds a single connection.
+	Writer() *sql.DB
+	// Reader is for snapshots; its connections are bounded.
+	Reader() *sql.DB
+	// Dialect names the engine to the migration tool.
+	Dialect() goose.Dialect
+	// Retryable reports whether a transaction that failed with err may succeed when run again.
+	Retryable(err error) bool
+	// Duplicate reports whether err is a primary or unique key that was there already.
+	Duplicate(err error) bool
+	// Close releases everything; what was acknowledged stays.
+	Close() error
+}
+
+// Store is an open database.
+type Store struct {
+	engine Engine
+	batchStatements
+}
+
+// ErrNotFound means that a row that was asked for by its key does not exist.
+var ErrNotFound = errors.New("store: not found")
+
+// ErrExists means that a row with that key is there already.
+var ErrExists = errors.New("store: exists")
+
+const maxTries = 12
+
+// Open brings the schema up to date and returns the store.
+func Open(ctx context.Context, e Engine) (*Store, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	p, err := goose.NewProvider(e.Dialect(), e.Writer(), files)
+	if err != nil {
+		return nil, fmt.Errorf("store: migrations: %w", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return nil, fmt.Errorf("store: migrate: %w", err)
+	}
+	s := &Store{engine: e}
+	if err := s.prepareBatch(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close closes the engine.
+func (s *Store) Close() error { return s.engine.Close() }
+
+// Tx is one transaction. Its methods stand in one file for each noun.
+type Tx struct {
+	ctx   context.Context
+	store *Store
+	tx    *sql.Tx
+	write bool
+}
+
+// Update runs fn in one write transaction; see the contract above.
+func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
+	for try := 1; ; try++ {
+		err := s.once(ctx, s.engine.Writer(), true, fn)
+		if err == nil || !s.engine.Retryable(err) || try == maxTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(try*try) * time.Millisecond):
+		}
+	}
+}
+
+// View runs fn on one snapshot.
+func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
+	return s.once(ctx, s.engine.Reader(), false, fn)
+}
+
+func (s *Store) once(ctx context.Context, db *sql.DB, write bool, fn func(*Tx) error) error {
+	level := sql.LevelSerializable
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: level, ReadOnly: !write})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // after a commit this does nothing
+	if err := fn(&Tx{ctx: ctx, store: s, tx: tx, write: write}); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// exec runs a statement and returns how many rows it changed.
+func (tx *Tx) exec(query string, args ...any) (int64, error) {
+	r, err := tx.tx.ExecContext(tx.ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// insert runs an INSERT ... ON CONFLICT DO NOTHING and turns "nothing inserted" into ErrExists.
+func (tx *Tx) insert(query string, args ...any) error {
+	n, err := tx.exec(query, args...)
+	if err == nil && n == 0 {
+		return ErrExists
+	}
+	return err
+}
+
+// change runs an UPDATE or DELETE of a row that must be there.
+func (tx *Tx) change(query string, args ...any) error {
+	n, err := tx.exec(query, args...)
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// one reads a single row into dst; no row is ErrNotFound.
+func (tx *Tx) one(dst []any, query string, args ...any) error {
+	err := tx.tx.QueryRowContext(tx.ctx, query, args...).Scan(dst...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// list reads rows one by one; scan is called with the row's Scan.
+func (tx *Tx) list(scan func(func(...any) error) error, query string, args ...any) error {
+	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
