@@ -79,13 +79,15 @@ type Redirect struct {
 
 // Permission is the part of the client API about partners, grants and history.
 type Permission interface {
-	ListPartners(ctx context.Context) (PartnerList, error)                              // GET  /v1/partners (open)
-	GetConsent(ctx context.Context, request string) (ConsentRequest, error)             // GET  /v1/consents/{request}
-	PutGrant(ctx context.Context, r PutGrant) (Record, error)                           // POST /v1/grants: durable with its record and outbox row
-	FinishConsent(ctx context.Context, request string) (Redirect, error)                // POST /v1/consents/{request}/finish: after the commit; gives the code
-	RefuseConsent(ctx context.Context, request string) (Redirect, error)                // POST /v1/consents/{request}/refuse
-	ListGrants(ctx context.Context) (GrantList, error)                                  // GET  /v1/grants
-	Records(ctx context.Context, q RecordQuery) (RecordList, error)                     // GET  /v1/records?partner=&chain=&from=&limit=
+	ListPartners(ctx context.Context) (PartnerList, error)                  // GET  /v1/partners (open)
+	GetConsent(ctx context.Context, request string) (ConsentRequest, error) // GET  /v1/consents/{request}
+	PutGrant(ctx context.Context, r PutGrant) (Record, error)               // POST /v1/grants: durable with its record and outbox row
+	FinishConsent(ctx context.Context, request string) (Redirect, error)    // POST /v1/consents/{request}/finish: after the commit; gives the code
+	RefuseConsent(ctx context.Context, request string) (Redirect, error)    // POST /v1/consents/{request}/refuse
+	ListGrants(ctx context.Context) (GrantList, error)                      // GET  /v1/grants
+	Records(ctx context.Context, q RecordQuery) (RecordList, error)         // GET  /v1/records?partner=&chain=&from=&limit=
+	// Bundle is everything a stranger needs to check the caller's history with a partner offline (proof.Bundle).
+	Bundle(ctx context.Context, partner string) ([]byte, error)                         // GET  /v1/bundle?partner=
 	InclusionProof(ctx context.Context, leaf [32]byte, waitSeconds int) ([]byte, error) // GET  /log/proof/{leaf hash}?wait=
 	Checkpoint(ctx context.Context) ([]byte, error)                                     // GET  /log/checkpoint
 	ConsistencyProof(ctx context.Context, from, to int64) ([][32]byte, error)           // GET  /log/consistency?from=&to=
@@ -99,7 +101,9 @@ type Inbox interface {
 	TakeBack(ctx context.Context, r InboxTakeBack) (Accepted, error)            // POST /inbox/v1/take-backs
 	Welcome(ctx context.Context) (MailboxWelcome, error)                        // GET  /inbox/v1/welcome
 	Changes(ctx context.Context, since string, limit int) (InboxChanges, error) // GET  /inbox/v1/changes?sinceState=&limit=
-	CloseAccess(ctx context.Context, receipt []byte) error                      // POST /inbox/v1/receipts
+	CloseAccess(ctx context.Context, receipt []byte) error                      // POST /inbox/v1/receipts (open: the receipt's signature says who it is from)
+	Link(ctx context.Context, r InboxLink) (InboxLinked, error)                 // POST /inbox/v1/links
+	PutFigures(ctx context.Context, r InboxFigures) error                       // POST /inbox/v1/figures
 }
 
 // InboxGrant says what the calling agent may do now.
@@ -109,9 +113,22 @@ type InboxGrant struct {
 	Actions      []string            `json:"actions"`
 	Epoch        uint64              `json:"epoch"`
 	State        string              `json:"state"`
-	Signed       []byte              `json:"signed"` // the grant
-	Friend       string              `json:"friend"` // opaque handle of the other person for this partner and person
+	Signed       []byte              `json:"signed"`    // the grant
+	Friend       string              `json:"friend"`    // opaque handle of the other person for this partner and person; empty where there is not exactly one
+	Recipient    Recipient           `json:"recipient"` // what its posts and links are counted under
 }
+
+// Recipient is the kind of recipient that sends and clicks are counted under. Of one other person it says what the person lets a
+// partner know.
+type Recipient string
+
+// The kinds of recipient.
+const (
+	RecipientUser    Recipient = "user"     // the other person uses the partner's app too
+	RecipientNoUser  Recipient = "no-user"  // and does not
+	RecipientNotTold Recipient = "not-told" // and does not say
+	RecipientSeveral Recipient = "several"  // there is not exactly one other person
+)
 
 // InboxSlot is the newest announcement that the thread's members made.
 type InboxSlot struct {
@@ -131,12 +148,47 @@ type InboxTakeBack struct {
 	IdempotencyKey string `json:"idempotency_key"`
 }
 
-// InboxChanges is what a reading agent has not seen.
+// InboxLink asks for a share link. What the link is about stays in the fragment that the agent adds to it, inside the encrypted message.
+type InboxLink struct {
+	Base      string `json:"base"` // the partner's address, under one of the agreement's link bases; the link's id is added to it
+	Interface string `json:"interface,omitempty"`
+	Surface   string `json:"surface,omitempty"`
+	Variant   string `json:"variant,omitempty"`
+}
+
+// InboxLinked is a new share link.
+type InboxLinked struct {
+	ID  string `json:"id"`  // 32 hex digits: what the partner's own server sees behind its base
+	URL string `json:"url"` // to be sent; leads to base and id, and counts
+}
+
+// InboxFigures are a partner's own counts, to be set beside the server's in the report. A figure replaces the one before for its day and labels.
+type InboxFigures struct {
+	Figures []Figure `json:"figures"` // at most MaxFigures
+}
+
+// MaxFigures is how many figures one call takes.
+const MaxFigures = 1000
+
+// Figure is how often something was sent and clicked on one day.
+type Figure struct {
+	Day       string    `json:"day"` // UTC: 2006-01-02
+	Interface string    `json:"interface"`
+	Surface   string    `json:"surface"`
+	Variant   string    `json:"variant"`
+	Recipient Recipient `json:"recipient"`
+	Sends     uint64    `json:"sends"`
+	Clicks    uint64    `json:"clicks"`
+}
+
+// InboxChanges is what a reading agent has not seen. Promises and opens come with the first entries of an access period and again
+// until the agent passes a state that it was given with them. Where closes come instead of entries, their receipts are due first
+// (CloseAccess); then ask again with the same state.
 type InboxChanges struct {
 	Entries  []Entry  `json:"entries"`
 	State    string   `json:"state"` // pass as since next time
 	More     bool     `json:"more"`
-	Promises [][]byte `json:"promises,omitempty"` // signed promises of open records (package proof)
-	Opens    [][]byte `json:"opens,omitempty"`    // the open records those promises speak of, without their salt's owner
-	Closes   [][]byte `json:"closes,omitempty"`   // close statements of ended periods, for the agent's countersignature
+	Promises [][]byte `json:"promises,omitempty"` // signed promises of open records (proof.Promise), one for each of Opens
+	Opens    [][]byte `json:"opens,omitempty"`    // the open records that those promises speak of (proof.Disclosure)
+	Closes   [][]byte `json:"closes,omitempty"`   // statements of ended periods (proof.Statement), for the agent's countersignature
 }

@@ -96,13 +96,13 @@ type claims struct {
 // Verifier checks proofs and remembers them for as long as they could be sent again. It is safe for concurrent use.
 type Verifier struct {
 	now  func() time.Time
-	seen *seen
+	seen *Replay
 }
 
 // NewVerifier makes a verifier. What it has seen lives in memory: after a restart a proof of the last Window could be sent again,
 // by somebody who also holds the token and reads the channel.
 func NewVerifier(now func() time.Time) *Verifier {
-	return &Verifier{now: now, seen: newSeen(2 * Window)}
+	return &Verifier{now: now, seen: NewReplay(2 * Window)}
 }
 
 // Verify checks a proof under the key that the caller's record names. Only a proof that holds is remembered, so that nobody can
@@ -115,16 +115,14 @@ func (v *Verifier) Verify(r Request, key Thumbprint) error {
 	if got != key {
 		return unauthenticated("the DPoP proof was signed with another key than this token is bound to")
 	}
-	return v.once(got, id)
+	return v.seen.Use(v.now(), got, id)
 }
 
-// VerifyAny checks a proof where no key is bound yet and says which one signed it.
-func (v *Verifier) VerifyAny(r Request) (Thumbprint, error) {
-	got, id, err := v.check(r)
-	if err != nil {
-		return Thumbprint{}, err
-	}
-	return got, v.once(got, id)
+// Check checks a proof where no key is bound yet, and says which one signed it. It remembers nothing: whoever calls it refuses
+// proofs that come twice with a Replay of its own, once it knows the sender.
+func (v *Verifier) Check(r Request) (Thumbprint, error) {
+	key, _, err := v.check(r)
+	return key, err
 }
 
 func (v *Verifier) check(r Request) (key Thumbprint, jti string, err error) {
@@ -201,18 +199,6 @@ func (v *Verifier) matches(c claims, r Request) error {
 		return unauthenticated("the DPoP proof is for another token (ath)")
 	}
 	return nil
-}
-
-// once refuses a proof that was seen before (RFC 9449 section 11.1).
-func (v *Verifier) once(key Thumbprint, jti string) error {
-	switch v.seen.add(v.now(), key, jti) {
-	case fresh:
-		return nil
-	case repeated:
-		return unauthenticated("this DPoP proof was used before: make a new one for each request")
-	default:
-		return chat.Errorf(chat.TooMany, "too many requests under this key: try again in a minute")
-	}
 }
 
 // tokenHash is the ath of a token (RFC 9449 section 4.2).

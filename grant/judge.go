@@ -150,7 +150,7 @@ func Judge(c *roster.Change, t Trust) (*Verdict, error) {
 	if v.Committer, err = chat.ParseIdentity(c.Committer.Identity); err != nil {
 		return nil, err
 	}
-	if v.Committer.IsAgent() || c.External {
+	if v.Committer.IsAgent() {
 		return nil, chat.Errorf(chat.Forbidden, "only a person's device in the conversation may commit")
 	}
 	if v.Before, err = threadOf(c.Before()); err != nil {
@@ -176,7 +176,7 @@ func Judge(c *roster.Change, t Trust) (*Verdict, error) {
 
 // checkExternal allows the server to remove agents, and nobody else.
 func checkExternal(c *roster.Change) error {
-	for _, p := range c.FromExternal() {
+	for _, p := range c.External {
 		if p.Proposal.Type != roster.ProposalRemove {
 			return chat.Errorf(chat.Forbidden, "the server may propose removals only")
 		}

@@ -57,7 +57,7 @@ type Config struct {
 
 type server struct {
 	Config
-	openCalls *limiter // sign-up and sign-in, by address
+	openCalls *limiter // calls that need no session, by address
 }
 
 // New builds the handler of a server.

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	openPerMinute = 20   // sign-ups and sign-ins of one address, on average
+	openPerMinute = 20   // calls without a session from one address, on average
 	openBurst     = 40   // and at once
 	maxAddresses  = 8192 // remembered at once
 )
@@ -90,7 +90,7 @@ func (s *server) limited(h handler) handler {
 			a = p.Addr()
 		}
 		if !s.openCalls.allow(a) {
-			return chat.Errorf(chat.TooMany, "too many sign-ups and sign-ins from this address: wait a minute")
+			return chat.Errorf(chat.TooMany, "too many calls without a session from this address: wait a minute")
 		}
 		return h(w, r)
 	}

@@ -7,47 +7,18 @@ import (
 
 	"letterlock/canon"
 	"letterlock/chat"
+	"letterlock/slot/envelope"
 )
 
 func curve() ecdh.Curve { return ecdh.X25519() }
 
-// Header is what everybody may read of a post: where it belongs and under which grant it was written.
-type Header struct {
-	_            struct{} `cbor:",toarray"`
-	Version      uint64
-	Host         string
-	Conversation chat.ConversationID
-	Epoch        uint64
-	Grant        chat.GrantID
-	Counter      uint64
-	Message      chat.MessageID
-	At           int64
-	Labels       Labels
-}
-
-// Labels say where in the partner's app a post was made, for the report that the agreement asks for.
-type Labels struct {
-	_         struct{} `cbor:",toarray"`
-	Interface string
-	Surface   string
-	Variant   string
-}
-
-type post struct {
-	_          struct{} `cbor:",toarray"`
-	Header     []byte
-	KEMOutput  []byte
-	Ciphertext []byte
-	Signature  []byte
-}
-
-// signed is what the grant key signs: all of the post but the signature.
-func (p *post) signed() []byte {
-	return canon.MustMarshal(struct {
-		_                             struct{} `cbor:",toarray"`
-		Header, KEMOutput, Ciphertext []byte
-	}{Header: p.Header, KEMOutput: p.KEMOutput, Ciphertext: p.Ciphertext})
-}
+// The outside of posts and take-backs stands in package envelope, which the server links; whoever seals or opens finds it here.
+type (
+	Header   = envelope.Header
+	Labels   = envelope.Labels
+	TakeBack = envelope.TakeBack
+	post     = envelope.Post
+)
 
 func sealInfo(header []byte) []byte { return append([]byte(domainSeal+"\x00"), header...) }
 
@@ -57,7 +28,7 @@ func Seal(to PublicKey, h Header, content []byte, grantKey ed25519.PrivateKey) (
 	if len(content) > MaxContent {
 		return nil, chat.Errorf(chat.TooLarge, "the message is larger than %d bytes", MaxContent)
 	}
-	if err := h.check(); err != nil {
+	if err := h.Check(); err != nil {
 		return nil, err
 	}
 	pk, err := kem().NewPublicKey(to[:])
@@ -73,52 +44,16 @@ func Seal(to PublicKey, h Header, content []byte, grantKey ed25519.PrivateKey) (
 	if p.Ciphertext, err = sender.Seal(p.Header, content); err != nil {
 		return nil, chat.Wrap(chat.Internal, err, "the post could not be sealed")
 	}
-	p.Signature = canon.Sign(grantKey, domainPost, p.signed())
+	p.Signature = canon.Sign(grantKey, domainPost, p.Signed())
 	return canon.Marshal(p)
 }
 
-func (h *Header) check() error {
-	if h.Version != version {
-		return chat.Errorf(chat.Incompatible, "post: version %d is not known here", h.Version)
-	}
-	if chat.CheckHost(h.Host) != nil || h.Conversation.IsZero() || h.Grant.IsZero() || h.At <= 0 ||
-		len(h.Labels.Interface) > maxLabel || len(h.Labels.Surface) > maxLabel || len(h.Labels.Variant) > maxLabel {
-		return chat.Errorf(chat.Invalid, "post: a field of the header is missing or malformed")
-	}
-	return nil
-}
-
-func parse(data []byte) (*post, *Header, error) {
-	if len(data) > MaxPost {
-		return nil, nil, chat.Errorf(chat.TooLarge, "post: larger than %d bytes", MaxPost)
-	}
-	var p post
-	var h Header
-	if err := canon.Unmarshal(data, &p); err != nil {
-		return nil, nil, chat.Wrap(chat.Invalid, err, "the post cannot be read")
-	}
-	if err := canon.Unmarshal(p.Header, &h); err != nil {
-		return nil, nil, chat.Wrap(chat.Invalid, err, "the post's header cannot be read")
-	}
-	return &p, &h, h.check()
-}
-
 // Peek reads the header without checking the signature: to find the grant whose key to check it with.
-func Peek(data []byte) (*Header, error) {
-	_, h, err := parse(data)
-	return h, err
-}
+func Peek(data []byte) (*Header, error) { return envelope.Peek(data) }
 
-// Inspect checks the signature under the grant's key: all that the server can check of a post.
+// Inspect checks the signature under the grant's key, and opens nothing.
 func Inspect(data []byte, grantKey ed25519.PublicKey) (*Header, error) {
-	p, h, err := parse(data)
-	if err != nil {
-		return nil, err
-	}
-	if !canon.Verify(grantKey, domainPost, p.signed(), p.Signature) {
-		return nil, chat.Errorf(chat.Forbidden, "the post is not signed with its grant's key")
-	}
-	return h, nil
+	return envelope.Inspect(data, grantKey)
 }
 
 // Open checks the signature and opens the post with the epoch's key. The caller compares header and grant with the thread, and
@@ -128,7 +63,10 @@ func Open(data []byte, key PrivateKey, grantKey ed25519.PublicKey) (*Header, []b
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _, _ := parse(data)
+	p, _, err := envelope.Parse(data)
+	if err != nil {
+		return nil, nil, err
+	}
 	r, err := hpke.NewRecipient(p.KEMOutput, key.key, kdf(), aead(), sealInfo(p.Header))
 	if err != nil {
 		return nil, nil, chat.Wrap(chat.Invalid, err, "the post is not sealed to this slot")
@@ -140,18 +78,6 @@ func Open(data []byte, key PrivateKey, grantKey ed25519.PublicKey) (*Header, []b
 	return h, content, nil
 }
 
-// TakeBack asks for the deletion of a post by the same partner for the same person.
-type TakeBack struct {
-	_            struct{} `cbor:",toarray"`
-	Version      uint64
-	Host         string
-	Conversation chat.ConversationID
-	Epoch        uint64
-	Grant        chat.GrantID
-	Message      chat.MessageID
-	At           int64
-}
-
 // SignTakeBack signs a take-back with the grant's key.
 func SignTakeBack(t TakeBack, grantKey ed25519.PrivateKey) ([]byte, error) {
 	t.Version = version
@@ -159,28 +85,9 @@ func SignTakeBack(t TakeBack, grantKey ed25519.PrivateKey) ([]byte, error) {
 }
 
 // PeekTakeBack reads a take-back without checking its signature.
-func PeekTakeBack(data []byte) (*TakeBack, error) {
-	var t TakeBack
-	if len(data) > MaxTakeBack {
-		return nil, chat.Errorf(chat.TooLarge, "take-back: larger than %d bytes", MaxTakeBack)
-	}
-	if err := canon.Peek(data, &t); err != nil {
-		return nil, chat.Wrap(chat.Invalid, err, "the take-back cannot be read")
-	}
-	if t.Version != version || chat.CheckHost(t.Host) != nil {
-		return nil, chat.Errorf(chat.Invalid, "the take-back is malformed")
-	}
-	return &t, nil
-}
+func PeekTakeBack(data []byte) (*TakeBack, error) { return envelope.PeekTakeBack(data) }
 
 // OpenTakeBack checks a take-back under the grant's key.
 func OpenTakeBack(data []byte, grantKey ed25519.PublicKey) (*TakeBack, error) {
-	t, err := PeekTakeBack(data)
-	if err != nil {
-		return nil, err
-	}
-	if err := canon.Open(data, grantKey, domainTakeBack, t); err != nil {
-		return nil, chat.Wrap(chat.Forbidden, err, "the take-back is not signed with its grant's key")
-	}
-	return t, nil
+	return envelope.OpenTakeBack(data, grantKey)
 }

@@ -2,8 +2,7 @@
 // in, nobody outside can take one out. Formats and formulas: spec/slot.md.
 //
 // Members derive the key pair from their MLS group (package mls exports the secret; this package does not import it), an agent
-// seals to the announced public half. The server checks headers and signatures (Inspect) and can open nothing. Whether a grant allows a
-// post is decided in package grant.
+// seals XX
 package slot
 
 import (
@@ -12,6 +11,7 @@ import (
 
 	"letterlock/canon"
 	"letterlock/chat"
+	"letterlock/slot/envelope"
 )
 
 // Label and Length are the arguments of the MLS exporter; its context is the epoch's confirmed transcript hash.
@@ -21,20 +21,19 @@ const (
 )
 
 const (
-	domainAnnounce = "letterlock/slot/v1"
-	domainPost     = "letterlock/post/v1"
+	domainAnnounce = envelope.DomainAnnounce
+	domainPost     = envelope.DomainPost
 	domainSeal     = "letterlock/post-seal/v1"
-	domainTakeBack = "letterlock/take-back/v1"
-	version        = 1
+	domainTakeBack = envelope.DomainTakeBack
+	version        = envelope.Version
 )
 
 // Limits of spec/slot.md, in bytes.
 const (
 	MaxContent      = 64 << 10
-	MaxPost         = 80 << 10
-	MaxAnnouncement = 1 << 10
-	MaxTakeBack     = 1 << 10
-	maxLabel        = 64
+	MaxPost         = envelope.MaxPost
+	MaxAnnouncement = envelope.MaxAnnouncement
+	MaxTakeBack     = envelope.MaxTakeBack
 )
 
 // MaxAge is how old an announcement may be when an agent takes it, in milliseconds: seven days.
@@ -44,7 +43,7 @@ const MaxAge = 7 * 24 * 3600 * 1000
 type PrivateKey struct{ key hpke.PrivateKey }
 
 // PublicKey lets posts in: 32 bytes for suite 1.
-type PublicKey [32]byte
+type PublicKey = envelope.PublicKey
 
 // String hides the key.
 func (PrivateKey) String() string { return "slot.PrivateKey" }
@@ -70,15 +69,7 @@ func Derive(secret []byte) (PrivateKey, PublicKey, error) {
 }
 
 // Announcement is the public half of an epoch's slot, as a member tells it to agents.
-type Announcement struct {
-	_            struct{} `cbor:",toarray"`
-	Version      uint64
-	Conversation chat.ConversationID
-	Epoch        uint64
-	Key          PublicKey
-	At           int64
-	Signer       [32]byte // a device key
-}
+type Announcement = envelope.Announcement
 
 // Announce signs the public half for the agents of the thread.
 func Announce(c chat.ConversationID, epoch uint64, key PublicKey, at int64, device ed25519.PrivateKey) ([]byte, error) {
@@ -88,22 +79,7 @@ func Announce(c chat.ConversationID, epoch uint64, key PublicKey, at int64, devi
 }
 
 // OpenAnnouncement checks that the announcement is signed by the key it names. Whether that key counts is for the caller.
-func OpenAnnouncement(data []byte) (*Announcement, error) {
-	var a Announcement
-	if len(data) > MaxAnnouncement {
-		return nil, chat.Errorf(chat.TooLarge, "slot announcement: larger than %d bytes", MaxAnnouncement)
-	}
-	if err := canon.Peek(data, &a); err != nil {
-		return nil, chat.Wrap(chat.Invalid, err, "the slot announcement cannot be read")
-	}
-	if a.Version != version {
-		return nil, chat.Errorf(chat.Incompatible, "slot announcement: version %d is not known here", a.Version)
-	}
-	if err := canon.Open(data, a.Signer[:], domainAnnounce, &a); err != nil {
-		return nil, chat.Wrap(chat.Invalid, err, "the slot announcement's signature does not hold")
-	}
-	return &a, nil
-}
+func OpenAnnouncement(data []byte) (*Announcement, error) { return envelope.OpenAnnouncement(data) }
 
 // Pinned is what an agent holds of a thread's slot: whose announcements count, and the newest it took.
 type Pinned struct {

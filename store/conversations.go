@@ -195,3 +195,15 @@ func scanID(scan func(...any) error, id []byte) error {
 	copy(id, b)
 	return nil
 }
+
+// CountListed says in how many of the accounts' lists a conversation stands, for checks.
+func (tx *Tx) CountListed(id chat.ConversationID, accounts []chat.AccountID) (n int, err error) {
+	for _, a := range accounts {
+		var one int
+		if err := tx.one([]any{&one}, `SELECT COUNT(*) FROM account_conversations WHERE account = $1 AND conversation = $2`, a[:], id[:]); err != nil {
+			return n, err
+		}
+		n += one
+	}
+	return n, nil
+}

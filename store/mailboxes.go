@@ -43,8 +43,15 @@ func (tx *Tx) PutWelcome(id chat.ConversationID, seq uint64, welcome []byte, box
 	return nil
 }
 
-// Welcomes lists what waits in a box, oldest conversation sequence first, at most limit.
-func (tx *Tx) Welcomes(box Mailbox, limit int) (waiting []WaitingWelcome, err error) {
+// HasWelcome says whether anything waits in a box.
+func (tx *Tx) HasWelcome(box Mailbox) (bool, error) {
+	var n int
+	err := tx.one([]any{&n}, `SELECT COUNT(*) FROM mailboxes WHERE owner = $1 AND device = $2`, box.owner[:], box.device)
+	return n > 0, err
+}
+
+// Welcomes lists what waits in a box by sequence number, at most limit, and no more once size bytes are passed (but at least one).
+func (tx *Tx) Welcomes(box Mailbox, limit, size int) (waiting []WaitingWelcome, err error) {
 	err = tx.list(func(scan func(...any) error) error {
 		var w WaitingWelcome
 		var id, conversation []byte
@@ -57,13 +64,20 @@ func (tx *Tx) Welcomes(box Mailbox, limit int) (waiting []WaitingWelcome, err er
 		waiting = append(waiting, w)
 		return nil
 	}, `SELECT id, conversation, seq FROM mailboxes WHERE owner = $1 AND device = $2 ORDER BY seq, id LIMIT $3`, box.owner[:], box.device, limit)
+	if err != nil {
+		return nil, err
+	}
 	for i := range waiting {
 		w := &waiting[i]
-		if err == nil {
-			err = tx.one([]any{&w.Welcome}, `SELECT welcome FROM welcomes WHERE conversation = $1 AND seq = $2`, w.Conversation[:], int64(w.Seq))
+		if size <= 0 {
+			return waiting[:i], nil
 		}
+		if err := tx.one([]any{&w.Welcome}, `SELECT welcome FROM welcomes WHERE conversation = $1 AND seq = $2`, w.Conversation[:], int64(w.Seq)); err != nil {
+			return nil, err
+		}
+		size -= len(w.Welcome)
 	}
-	return waiting, err
+	return waiting, nil
 }
 
 // DeleteWelcome takes a Welcome out of a box, and drops its bytes with the last box that pointed to them.
@@ -101,4 +115,26 @@ func (tx *Tx) EmptyMailbox(box Mailbox) error {
 		}
 	}
 	return nil
+}
+
+// WelcomeCount says how many are to read a Welcome, and how many mailboxes point to it: the same number.
+type WelcomeCount struct {
+	Seq           uint64
+	Unread, Boxes int
+}
+
+// WelcomeCounts lists a conversation's Welcomes, for checks. It looks into every mailbox.
+func (tx *Tx) WelcomeCounts(id chat.ConversationID) (counts []WelcomeCount, err error) {
+	err = tx.list(func(scan func(...any) error) error {
+		var c WelcomeCount
+		err := scan(&c.Seq, &c.Unread)
+		counts = append(counts, c)
+		return err
+	}, `SELECT seq, unread FROM welcomes WHERE conversation = $1 ORDER BY seq`, id[:])
+	for i := range counts {
+		if err == nil {
+			err = tx.one([]any{&counts[i].Boxes}, `SELECT COUNT(*) FROM mailboxes WHERE conversation = $1 AND seq = $2`, id[:], int64(counts[i].Seq))
+		}
+	}
+	return counts, err
 }

@@ -104,9 +104,14 @@ func newGroup(s *Suite, context GroupContext, t *Tree, tag []byte) *Group {
 	return &Group{suite: s, context: context, tree: t, tag: tag, interim: InterimHash(s, context.ConfirmedHash, tag)}
 }
 
-// NewGroup is epoch 0 with its only member (RFC 9420, section 11). tag makes the confirmation tag from the empty confirmed
-// transcript hash and the encoded GroupContext.
-func NewGroup(s *Suite, groupID []byte, leaf *LeafNode, extensions Extensions, tag func(context []byte) []byte) (*Group, error) {
+// TrustedGroup is the group of a context and a tree that the caller made itself or checked before: nothing is verified.
+func TrustedGroup(s *Suite, context GroupContext, t *Tree, tag []byte) *Group {
+	return newGroup(s, context, t, tag)
+}
+
+// NewGroup is epoch 0 with its only member (RFC 9420, section 11). tag is the confirmation tag over the empty confirmed
+// transcript hash.
+func NewGroup(s *Suite, groupID []byte, leaf *LeafNode, extensions Extensions, tag []byte) (*Group, error) {
 	if err := checkContextExtensions(extensions); err != nil {
 		return nil, err
 	}
@@ -115,7 +120,7 @@ func NewGroup(s *Suite, groupID []byte, leaf *LeafNode, extensions Extensions, t
 		return nil, err
 	}
 	context := GroupContext{Suite: s.ID, GroupID: bytes.Clone(groupID), TreeHash: t.Hash(), Extensions: extensions}
-	return newGroup(s, context, t, tag(Marshal(&context))), nil
+	return newGroup(s, context, t, tag), nil
 }
 
 // Suite is the group's row.

@@ -10,7 +10,7 @@ const (
 	// MaxLeaves bounds the width of a ratchet tree, in leaves, blank ones included.
 	MaxLeaves = 1 << 14
 	// MaxPending bounds the proposals remembered in one epoch.
-	MaxPending = 1 << 10
+	MaxPending = 256
 	// MaxLifetime is the longest lifetime of a KeyPackage that is accepted where a clock is given (RFC 9420, section 7.2).
 	MaxLifetime = 400 * 24 * time.Hour
 )

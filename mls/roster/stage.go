@@ -218,11 +218,14 @@ func (g *Group) Begin(a *AuthenticatedContent, now time.Time) (*Step, error) {
 		return nil, err
 	}
 	if c.Commit.Path != nil {
-		if err := s.applyPath(c.Commit.Path); err != nil {
+		if err := s.ApplyPath(c.Commit.Path); err != nil {
 			return nil, err
 		}
 	}
-	return s, s.check()
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // BeginOwn resolves, judges and applies the proposals of a commit that is about to be made; SetPath and Check follow.
@@ -239,7 +242,10 @@ func (g *Group) BeginOwn(committer uint32, list []ProposalOrRef, aad []byte, now
 	if err := checkList(s.Proposals, Sender{SenderMember, committer}); err != nil {
 		return nil, err
 	}
-	return s, s.applyProposals()
+	if err := s.applyProposals(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // resolve finds what the commit refers to.
@@ -358,8 +364,8 @@ func (s *Step) SetLeaf(l *LeafNode) {
 	s.Tree.set(NodeOf(s.Committer), node{leaf: l})
 }
 
-// applyPath judges a received path and puts it into the tree (RFC 9420, section 7.5).
-func (s *Step) applyPath(p *UpdatePath) error {
+// ApplyPath judges a received path and puts it into the tree (RFC 9420, section 7.5).
+func (s *Step) ApplyPath(p *UpdatePath) error {
 	if err := s.group.checkNewLeaf(p.Leaf, s.Committer, LeafCommit); err != nil {
 		return err
 	}
@@ -385,14 +391,15 @@ func (s *Step) applyPath(p *UpdatePath) error {
 }
 
 // Check judges the new epoch as a whole: the committer's path is there if it must be, and the members go together.
-func (s *Step) Check() error { return s.check() }
-
-func (s *Step) check() error {
+func (s *Step) Check() error {
 	if s.PathRequired() && !s.path {
 		return invalid("commit without the path that its proposals require")
 	}
-	return s.Tree.checkMembers(s.Extensions)
+	return s.CheckMembers()
 }
+
+// CheckMembers judges the new epoch's members together.
+func (s *Step) CheckMembers() error { return s.Tree.checkMembers(s.Extensions) }
 
 // PathContext is the encoded GroupContext under which path secrets are encrypted: the new epoch and tree hash with the old
 // confirmed transcript hash (RFC 9420, section 12.4.1).

@@ -1,0 +1,149 @@
+// Package account keeps people on the server: sign-up, the key chain of devices, their sessions, KeyPackages and friends. It serves
+// api.Accounts and tells httpd which device holds a session token.
+//
+// Neighbours: keychain judges every chain entry, roster every KeyPackage, dpop every proof; store holds the rows. delivery and inbox
+// read chains through Chain and hear of removed devices through Hooks.
+//
+// It refuses handles and account ids that were ever taken, entries that the chain's own rules refuse, sessions for keys that are not
+// in the chain, KeyPackages that are not the calling device's own, and KeyPackages to people who are neither friends nor in a common
+// conversation. It tells nobody who is whose friend but the two.
+package account
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"letterlock/api"
+	"letterlock/chat"
+	"letterlock/dpop"
+	"letterlock/keychain"
+	"letterlock/store"
+)
+
+// Hooks let other packages act in the transaction that changes a key chain. A nil hook does nothing; an error undoes the change.
+type Hooks struct {
+	// DeviceRemoved is called once for each device that an entry removed.
+	DeviceRemoved func(tx *store.Tx, a chat.AccountID, d chat.DeviceID, stolen bool) error
+	// PreferencesChanged is called for an entry that changed what the person wishes about partner apps.
+	PreferencesChanged func(tx *store.Tx, a chat.AccountID, now keychain.Preferences) error
+	// ChainChanged is called after the transaction.
+	ChainChanged func(a chat.AccountID)
+}
+
+// Config is what a Service works with.
+type Config struct {
+	Server   api.Server // who this server is; its Host is the only one that accounts are taken for
+	Store    *store.Store
+	Verifier *dpop.Verifier
+	Hooks    Hooks
+	Now      func() time.Time
+	Rand     io.Reader // of session tokens
+}
+
+// Service is safe for concurrent use.
+type Service struct {
+	Config
+	chains   chainCache
+	sessions sessionCache
+
+	mu sync.Mutex // of Rand
+}
+
+var _ api.Accounts = (*Service)(nil)
+
+// New makes the service.
+func New(c Config) *Service {
+	return &Service{Config: c, chains: newChainCache(), sessions: newSessionCache()}
+}
+
+// Server says who this server is.
+func (s *Service) Server(context.Context) (api.Server, error) { return s.Config.Server, nil }
+
+// SignUp takes a handle. The same entry sent again is answered as before: its answer may have been lost.
+func (s *Service) SignUp(ctx context.Context, r api.SignUp) (api.SignedUp, error) {
+	chain, err := keychain.Open([][]byte{r.Entry})
+	if err != nil {
+		return api.SignedUp{}, err
+	}
+	if chain.Host() != s.Config.Server.Host {
+		return api.SignedUp{}, chat.Errorf(chat.Invalid, "this key chain is for another server: here it must name %s", s.Config.Server.Host)
+	}
+	up := api.SignedUp{Account: chain.Account(), Handle: chain.Handle()}
+	row := store.Account{ID: up.Account, Handle: up.Handle, Created: s.Now().UnixMilli(), Head: chain.Head()}
+	err = s.Store.Update(ctx, func(tx *store.Tx) error { return tx.CreateAccount(row, r.Entry) })
+	if errors.Is(err, store.ErrExists) {
+		return up, s.signedUpBefore(ctx, row)
+	}
+	return up, err
+}
+
+// signedUpBefore is nil if exactly this account exists with exactly this first entry.
+func (s *Service) signedUpBefore(ctx context.Context, row store.Account) error {
+	return s.Store.View(ctx, func(tx *store.Tx) error {
+		id, err := tx.AccountOf(row.Handle)
+		if errors.Is(err, store.ErrNotFound) {
+			return chat.Errorf(chat.Exists, "this account id is taken: draw another one")
+		}
+		if err != nil {
+			return err
+		}
+		chain, err := s.Chain(tx, id)
+		if err != nil {
+			return err
+		}
+		if id != row.ID || chain.Creation() != row.Head {
+			return chat.Errorf(chat.Exists, "the handle %q is taken: handles are never given twice", row.Handle)
+		}
+		return nil
+	})
+}
+
+// AccountByHandle answers with an account's key chain.
+func (s *Service) AccountByHandle(ctx context.Context, handle string) (a api.Account, err error) {
+	if err := chat.CheckHandle(handle); err != nil {
+		return a, err
+	}
+	return a, s.Store.View(ctx, func(tx *store.Tx) error {
+		id, err := s.find(tx, handle)
+		if err != nil {
+			return err
+		}
+		a, err = s.account(tx, id)
+		return err
+	})
+}
+
+// AccountByID answers with an account's key chain.
+func (s *Service) AccountByID(ctx context.Context, id chat.AccountID) (a api.Account, err error) {
+	return a, s.Store.View(ctx, func(tx *store.Tx) error {
+		a, err = s.account(tx, id)
+		return err
+	})
+}
+
+func (s *Service) account(tx *store.Tx, id chat.AccountID) (api.Account, error) {
+	chain, err := s.Chain(tx, id)
+	if err != nil {
+		return api.Account{}, err
+	}
+	return api.Account{Account: id, Handle: chain.Handle(), Chain: chain.Entries()}, nil
+}
+
+// find turns a handle into an account id.
+func (s *Service) find(tx *store.Tx, handle string) (chat.AccountID, error) {
+	id, err := tx.AccountOf(handle)
+	if errors.Is(err, store.ErrNotFound) {
+		return id, noAccount()
+	}
+	return id, err
+}
+
+func noAccount() error { return chat.Errorf(chat.NotFound, "there is no such account here") }
+
+// Sweep drops what expired. The server calls it every hour.
+func (s *Service) Sweep(ctx context.Context) error {
+	return s.Store.Update(ctx, func(tx *store.Tx) error { return tx.SweepAccounts(s.Now().UnixMilli()) })
+}

@@ -1,0 +1,383 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"letterlock/api"
+	"letterlock/chat"
+	"letterlock/store"
+)
+
+// item is one entry on its way into a log.
+type item struct {
+	conv  *conversation // held until the item is answered
+	entry store.Entry   // but for Seq and At, which the appender gives
+
+	ours    bool     // proposed by the server itself
+	removes []uint32 // of a commit: the leaves it removes
+
+	// apply does what the entry needs beside itself, in its transaction, and writes it by append. Its error refuses this item alone.
+	// It returns what the conversation becomes: nil, as it was. A nil apply is a message: nothing but the entry.
+	apply func(tx *store.Tx, at *tail, append func() error) (*head, error)
+	after func() // once durable; must not block
+
+	// The answer.
+	accepted api.Accepted
+	err      error
+
+	stream  *Stream // where it goes, under this number; or
+	request uint32
+	done    chan struct{} // closed
+}
+
+func (it *item) kind() api.EntryKind { return api.EntryKind(it.entry.Kind) }
+
+// Limits of an appender's queue. What does not fit is refused as Unavailable, and nothing is lost: nothing was acknowledged.
+const (
+	maxQueued      = 16384    // entries
+	maxQueuedBytes = 64 << 20 // of bodies
+	maxBatch       = 1024     // entries of one transaction
+	maxBatchBytes  = 8 << 20
+)
+
+// appender is the one goroutine that writes the logs of its shard of conversations. It writes whatever is queued in one transaction,
+// at once: while one batch is being synced the next one gathers by itself.
+type appender struct {
+	service *Service
+
+	mu     sync.Mutex // guards what follows; held over no I/O
+	queue  []*item
+	bytes  int
+	closed bool
+	wake   chan struct{} // capacity 1
+
+	now     int64 // ms, of the last batch: time in a log does not go back
+	touched []*conversation
+	next    map[*conversation]*tail // where the batch being written leaves each conversation
+}
+
+func newAppender(s *Service) *appender {
+	return &appender{service: s, wake: make(chan struct{}, 1), next: make(map[*conversation]*tail)}
+}
+
+// put queues an item, which will be answered unless put fails.
+func (a *appender) put(it *item) error {
+	size := len(it.entry.Body) + len(it.entry.Extra)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return chat.Errorf(chat.Unavailable, "the server is shutting down")
+	}
+	if len(a.queue) >= maxQueued || a.bytes+size > maxQueuedBytes {
+		return chat.Errorf(chat.Unavailable, "the server is busy: send it again with the same key")
+	}
+	a.queue = append(a.queue, it)
+	a.bytes += size
+	a.signal()
+	return nil
+}
+
+func (a *appender) signal() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (a *appender) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	a.signal()
+}
+
+func (a *appender) queued() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.queue)
+}
+
+// take removes the next batch from the queue.
+func (a *appender) take(batch []*item) (_ []*item, closed bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n, size := 0, 0
+	for n < len(a.queue) && n < maxBatch && size < maxBatchBytes {
+		size += len(a.queue[n].entry.Body) + len(a.queue[n].entry.Extra)
+		n++
+	}
+	batch = append(batch, a.queue[:n]...)
+	left := copy(a.queue, a.queue[n:])
+	clear(a.queue[left:])
+	a.queue = a.queue[:left]
+	a.bytes -= size
+	return batch, a.closed
+}
+
+func (a *appender) run() {
+	var batch []*item
+	for {
+		clear(batch)
+		var closed bool
+		if batch, closed = a.take(batch[:0]); len(batch) > 0 {
+			a.process(batch)
+		} else if closed {
+			return
+		} else {
+			<-a.wake
+		}
+	}
+}
+
+// process writes a batch and answers every item of it.
+func (a *appender) process(batch []*item) {
+	start := time.Now()
+	err := a.write(batch)
+	if errors.Is(err, store.ErrExists) {
+		// Somebody sent something again. The batch was refused whole: answer what was there already, write the rest.
+		var again []*item
+		if batch, again, err = a.apart(batch); err == nil {
+			err = a.write(batch)
+		}
+		defer func() {
+			if len(again) > 0 {
+				a.process(again)
+			}
+		}()
+	}
+	if err != nil {
+		a.fail(batch, err)
+		return
+	}
+	for c, t := range a.next {
+		if !t.lost {
+			c.tail = *t
+			c.head.Store(t.head)
+		}
+	}
+	var refused []*item
+	for _, it := range batch {
+		if it.err != nil {
+			refused = append(refused, it)
+			continue
+		}
+		a.finish(it)
+	}
+	for c := range a.next {
+		a.service.hub.woken(c)
+	}
+	clear(a.next)
+	if len(refused) > 0 {
+		a.service.running.Go(func() { a.service.settle(refused) })
+	}
+	if f := a.service.ObserveBatch; f != nil {
+		f(len(batch)-len(refused), time.Since(start))
+	}
+}
+
+// write runs one transaction over the batch. Items that a rule refuses have their err set; the others get their place in the log.
+func (a *appender) write(batch []*item) error {
+	a.reload(batch)
+	a.now = max(a.now, a.service.Now().UnixMilli())
+	return a.service.Store.AppendBatch(context.Background(), func(b *store.Batch) error {
+		clear(a.next)
+		for _, it := range batch {
+			t := a.next[it.conv]
+			if t == nil {
+				t = &tail{}
+				*t = it.conv.tail
+				a.next[it.conv] = t
+			}
+			if err := a.writeOne(b, it, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// writeOne adds one item to the batch, or sets its err. The error that it returns is the transaction's.
+func (a *appender) writeOne(b *store.Batch, it *item, t *tail) error {
+	if t.lost {
+		it.err = chat.Errorf(chat.Unavailable, "the server could not read the conversation: send it again with the same key")
+		return nil
+	}
+	if it.err = t.head.admit(it); it.err != nil {
+		return nil
+	}
+	it.entry.Seq, it.entry.At = t.seq+1, a.now
+	if it.apply == nil {
+		t.seq++
+		return b.Append(it.entry)
+	}
+	var next *head
+	written := false
+	refused, err := b.Try(func(tx *store.Tx) (err error) {
+		answer, found, err := repeated(tx, it)
+		if found || err != nil {
+			it.accepted = answer
+			return err
+		}
+		next, err = it.apply(tx, t, func() error { written = true; return tx.AppendEntry(it.entry) })
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case refused != nil:
+		it.err = failed(refused)
+	case !written: // answered from before, or there was nothing to do
+		it.entry.Seq = 0
+	default:
+		t.seq++
+		if next != nil {
+			t.head = next
+		}
+	}
+	return nil
+}
+
+// finish tells everybody of an entry that is durable: first who listens, then who sent it (a stream that asked for the ack alone
+// relies on this order).
+func (a *appender) finish(it *item) {
+	if it.entry.Seq != 0 {
+		it.accepted = acceptedAs(&it.entry)
+		it.conv.publish(wireEntry(&it.entry), it.stream)
+		if it.after != nil {
+			it.after()
+		}
+	}
+	a.service.answer(it)
+}
+
+// fail answers a batch whose transaction failed. Whether it was saved after all is not known: what is in memory is read again
+// before more is written, and a client that sends again with the same key learns the truth.
+func (a *appender) fail(batch []*item, err error) {
+	a.service.Logger.Error("batch not written", slog.Int("entries", len(batch)), slog.Any("error", err))
+	clear(a.next)
+	for _, it := range batch {
+		it.conv.tail.lost = true
+		it.err = chat.Wrap(chat.Unavailable, err, "the server could not write: send it again with the same key")
+		a.service.answer(it)
+	}
+}
+
+// reload reads conversations again whose last transaction failed. One that cannot be read stays lost.
+func (a *appender) reload(batch []*item) {
+	for _, it := range batch {
+		c := it.conv
+		if !c.tail.lost {
+			continue
+		}
+		t, err := c.read(context.Background(), a.service.Store)
+		if err != nil {
+			continue
+		}
+		c.tail = t
+		c.head.Store(t.head)
+		c.resume(t.seq)
+	}
+}
+
+// apart answers the items of a refused batch whose dedup key is in the log, and puts those aside that repeat another item of the
+// same batch: their turn is after it.
+func (a *appender) apart(batch []*item) (rest, again []*item, err error) {
+	type key struct {
+		c     chat.ConversationID
+		dedup string
+	}
+	seen := make(map[key]bool)
+	err = a.service.Store.View(context.Background(), func(tx *store.Tx) error {
+		for i, it := range batch {
+			answer, found, err := repeated(tx, it)
+			if found {
+				it.accepted, it.err = answer, err
+				a.service.answer(it)
+				continue
+			}
+			if err != nil {
+				rest = append(rest, batch[i:]...)
+				return err
+			}
+			k := key{it.entry.Conversation, string(it.entry.Dedup)}
+			if it.entry.Dedup != nil && seen[k] {
+				again = append(again, it)
+				continue
+			}
+			seen[k] = true
+			rest = append(rest, it)
+		}
+		return nil
+	})
+	if err == nil && len(rest) == len(batch) {
+		err = errors.New("delivery: a sequence number was taken: another process writes here")
+	}
+	return rest, again, err
+}
+
+// settle answers items that the rules refused. One that is in the log already was sent again after a commit that it did not see:
+// it is answered as the first time, or the sender would send it twice.
+func (s *Service) settle(refused []*item) {
+	for _, it := range refused {
+		s.settleOne(context.Background(), it)
+		s.answer(it)
+	}
+}
+
+func (s *Service) settleOne(ctx context.Context, it *item) {
+	if kind := chat.KindOf(it.err); kind != chat.StaleEpoch && kind != chat.Blocked {
+		return
+	}
+	err := s.view(ctx, func(tx *store.Tx) error {
+		answer, found, err := repeated(tx, it)
+		if found {
+			it.accepted, it.err = answer, err
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		it.err = err
+	}
+}
+
+// answer gives an item's outcome to whoever waits for it and lets go of the conversation.
+func (s *Service) answer(it *item) {
+	s.cache.release(it.conv)
+	if it.stream != nil {
+		it.stream.answer(it)
+	} else {
+		close(it.done)
+	}
+}
+
+// submit queues an item and waits for its outcome. The item's reference to the conversation is used up. When ctx ends first, the
+// outcome is open: the caller sends again with the same key.
+func (s *Service) submit(ctx context.Context, it *item) (api.Accepted, error) {
+	it.done = make(chan struct{})
+	if it.err = it.conv.head.Load().admit(it); it.err != nil {
+		s.settleOne(ctx, it)
+		s.cache.release(it.conv)
+		return it.accepted, it.err
+	}
+	if err := s.appender(it.conv.id).put(it); err != nil {
+		s.cache.release(it.conv)
+		return api.Accepted{}, err
+	}
+	select {
+	case <-it.done:
+		return it.accepted, it.err
+	case <-ctx.Done():
+		return api.Accepted{}, chat.Wrap(chat.Unavailable, ctx.Err(), "the call ended before its outcome was known: send it again with the same key")
+	}
+}
+
+// wireEntry is an entry as members see it.
+func wireEntry(e *store.Entry) *api.Entry {
+	return &api.Entry{Conversation: e.Conversation, Seq: e.Seq, Kind: api.EntryKind(e.Kind), Epoch: e.Epoch, At: e.At, Body: e.Body,
+		Extra: e.Extra, Tombstone: e.Tombstone}
+}

@@ -1,0 +1,195 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"letterlock/canon"
+	"letterlock/chat"
+	"letterlock/grant"
+	"letterlock/proof"
+	"letterlock/store"
+)
+
+// maxDue is how many statements one answer asks receipts for.
+const maxDue = 16
+
+// access reads what was served in a period; a period that has not begun has First 0.
+func (c *call) access(tx *store.Tx, period int64) (store.Access, error) {
+	a, err := tx.Access(c.grant.Conversation, c.grant.ID, period)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Access{Conversation: c.grant.Conversation, Grant: c.grant.ID, Period: period}, nil
+	}
+	return a, err
+}
+
+// from is the entry after which to serve. What is served in a period is one range without gaps, so that its statement is true and
+// the agent can compare it: a state ahead of the range is taken back to its end, one before its beginning has to wait for the next period.
+func (c *call) from(a store.Access, after uint64) (uint64, error) {
+	if a.First == 0 {
+		return after, nil
+	}
+	if after+1 < a.First {
+		return 0, chat.Errorf(chat.Expired, "this state is older than what was served in this hour: go on with a newer one, or ask again after the full hour")
+	}
+	return min(after, a.Last), nil
+}
+
+// served writes down that entries are about to be served: the period's range, and the open records of every person in the thread who has
+// none yet in this period.
+func (s *Service) served(tx *store.Tx, c *call, a store.Access, entries []store.Entry) ([]store.AccessOpen, error) {
+	first, last := entries[0], entries[len(entries)-1]
+	if a.First == 0 || first.Seq < a.First {
+		a.First = first.Seq
+	}
+	if last.Seq > a.Last {
+		a.Last, a.Epoch = last.Seq, last.Epoch
+	}
+	if err := tx.PutAccess(a); err != nil {
+		return nil, err
+	}
+	opens, err := tx.AccessOpens(a.Conversation, a.Grant, a.Period)
+	if err != nil {
+		return nil, err
+	}
+	people, err := tx.MemberAccounts(a.Conversation)
+	if err != nil {
+		return nil, err
+	}
+	for _, person := range people {
+		if slices.ContainsFunc(opens, func(o store.AccessOpen) bool { return o.Account == person }) {
+			continue
+		}
+		o, err := s.open(tx, c, a, person, first.Seq)
+		if err != nil {
+			return nil, err
+		}
+		o.N = uint64(len(opens)) + 1
+		if err := tx.AddAccessOpen(a.Conversation, a.Grant, a.Period, o); err != nil {
+			return nil, err
+		}
+		opens = append(opens, o)
+	}
+	return opens, nil
+}
+
+// open writes one person's open record, and signs the promise that leaves the server only when the transaction stands.
+func (s *Service) open(tx *store.Tx, c *call, a store.Access, person chat.AccountID, from uint64) (o store.AccessOpen, err error) {
+	r, err := s.Ledger.Access(tx, person, c.grant.Partner, &proof.Open{Conversation: a.Conversation, Grant: a.Grant, Epoch: c.thread.epoch, Period: a.Period, From: from})
+	if err != nil {
+		return o, err
+	}
+	o.Account = person
+	if o.Disclosure, err = r.Disclose(); err != nil {
+		return o, err
+	}
+	o.Promise, err = s.Ledger.Promise(r.LeafHash())
+	return o, err
+}
+
+// statement is what the agent is asked to countersign of a period.
+func (s *Service) statement(a *store.Access) *proof.Statement {
+	return &proof.Statement{Host: s.Host, Conversation: a.Conversation, Grant: a.Grant, Epoch: a.Epoch, Period: a.Period,
+		From: a.First, To: a.Last, Count: a.Last - a.First + 1}
+}
+
+// due lists the statements of periods that are over and that the agent has not countersigned.
+func (s *Service) due(tx *store.Tx, c *call) (statements [][]byte, err error) {
+	list, err := tx.AccessNotCountersigned(c.grant.Conversation, c.grant.ID, maxDue)
+	for i := range list {
+		if list[i].Period < proof.Period(c.now) {
+			statements = append(statements, s.statement(&list[i]).Bytes())
+		}
+	}
+	return statements, err
+}
+
+// CloseAccess takes the receipt of a period. The receipt is signed by the grant's key, which is all that it needs: it is taken without a
+// token, since a grant's last receipt may come after its end. The same receipt again changes nothing.
+func (s *Service) CloseAccess(ctx context.Context, receipt []byte) error {
+	said, err := peekReceipt(receipt)
+	if err != nil {
+		return err
+	}
+	err = s.update(ctx, func(tx *store.Tx) error {
+		g, err := tx.Grant(said.Grant)
+		if errors.Is(err, store.ErrNotFound) {
+			return errNoPeriod
+		}
+		if err != nil {
+			return err
+		}
+		signed, countersignature, err := proof.OpenReceipt(receipt, g.AgentKey[:])
+		if err != nil {
+			return err
+		}
+		a, err := tx.Access(signed.Conversation, signed.Grant, signed.Period)
+		if errors.Is(err, store.ErrNotFound) || err == nil && *s.statement(&a) != withoutVersion(*signed) {
+			return errNoPeriod
+		}
+		if err != nil || a.Closed == store.AccessCountersigned {
+			return err
+		}
+		if a.Closed == store.AccessRunning && a.Period == proof.Period(s.ms()) && g.State == string(grant.Live) {
+			return chat.Errorf(chat.Invalid, "the access period is not over")
+		}
+		a.Closed = store.AccessCountersigned
+		return s.close(tx, &g, a, countersignature)
+	})
+	if err == nil {
+		s.Ledger.Notify()
+	}
+	return err
+}
+
+var errNoPeriod = chat.Errorf(chat.NotFound, "the receipt does not state what was served: compare it with the entries that came")
+
+// peekReceipt reads whose receipt it is. It is believed only once its signature was checked.
+func peekReceipt(receipt []byte) (*proof.Statement, error) {
+	var signed canon.Signed
+	if len(receipt) > proof.MaxReceipt {
+		return nil, chat.Errorf(chat.TooLarge, "a receipt has at most %d bytes", proof.MaxReceipt)
+	}
+	if err := canon.Unmarshal(receipt, &signed); err != nil {
+		return nil, chat.Wrap(chat.Invalid, err, "the receipt cannot be read")
+	}
+	return proof.ParseStatement(signed.Body)
+}
+
+// withoutVersion makes a statement that was read comparable with one that was made here.
+func withoutVersion(st proof.Statement) proof.Statement {
+	st.Version = 0
+	return st
+}
+
+// close writes the close of a period onto the chain of every person who has its open.
+func (s *Service) close(tx *store.Tx, g *store.Grant, a store.Access, countersignature []byte) error {
+	opens, err := tx.AccessOpens(a.Conversation, a.Grant, a.Period)
+	if err != nil {
+		return err
+	}
+	for _, o := range opens {
+		if _, err := s.Ledger.Access(tx, o.Account, g.Partner, s.statement(&a).Close(countersignature)); err != nil {
+			return err
+		}
+	}
+	return tx.PutAccess(a)
+}
+
+// closeAll closes, by the server's word alone, what a grant that reads no more has not countersigned. A receipt that comes later is
+// recorded beside it.
+func (s *Service) closeAll(tx *store.Tx, g *store.Grant) error {
+	for {
+		list, err := tx.AccessesRunning(g.Conversation, g.ID, maxDue)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for _, a := range list {
+			a.Closed = store.AccessStated
+			if err := s.close(tx, g, a, nil); err != nil {
+				return err
+			}
+		}
+	}
+}

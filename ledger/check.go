@@ -1,0 +1,295 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"filippo.io/torchwood"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"letterlock/proof"
+	"letterlock/store"
+)
+
+// CheckReport counts what Check has verified.
+type CheckReport struct {
+	Entries int64 `json:"entries"` // of the log
+	Records int64 `json:"records"` // of people
+	Erased  int64 `json:"erased"`  // of those
+	Waiting int64 `json:"waiting"` // leaves in the outbox
+}
+
+// Check verifies a whole stored ledger from its leaves up: every hash and tile is computed anew, every record is checked against its
+// leaf, its label and the record before, every head against its chain, the root against the signed checkpoint, and everything
+// recorded is in the log or in the outbox, once. It is `letterlock check`, and tests call it on close. It changes nothing.
+func Check(ctx context.Context, s *store.Store, keys *Keys) (CheckReport, error) {
+	c := checker{ledger: &Ledger{store: s, keys: keys}}
+	var err error
+	if c.ledger.verifier, err = note.NewVerifier(keys.vkey); err != nil {
+		return c.report, err
+	}
+	if c.ledger.vrfKey, err = proof.NewVRFKey(keys.VRFKey()); err != nil {
+		return c.report, err
+	}
+	err = s.View(ctx, func(tx *store.Tx) error {
+		c.tx = tx
+		return errors.Join(c.log(), c.outbox(), c.records())
+	})
+	if err == nil && c.personal != c.report.Records {
+		err = fmt.Errorf("ledger check: %d personal leaves for %d records", c.personal, c.report.Records)
+	}
+	return c.report, err
+}
+
+type checker struct {
+	ledger   *Ledger
+	tx       *store.Tx
+	report   CheckReport
+	personal int64 // personal leaves in log and outbox
+
+	levels []level // of the tree, built anew from the leaves
+	tiles  int64
+}
+
+// level is the tile of a level that is being filled.
+type level struct {
+	hashes []tlog.Hash
+	n      int64
+}
+
+const checkPage = 1000
+
+// log checks leaves, tiles, root and checkpoint.
+func (c *checker) log() error {
+	state, _, err := c.ledger.standing(c.tx)
+	if err != nil {
+		return fmt.Errorf("ledger check: %w", err)
+	}
+	if err := c.ledger.checkKeys(c.tx); err != nil {
+		return fmt.Errorf("ledger check: %w", err)
+	}
+	for {
+		leaves, err := c.tx.LedgerLeaves(c.report.Entries, checkPage)
+		if err != nil {
+			return err
+		}
+		for _, leaf := range leaves {
+			if err := c.leaf(leaf); err != nil {
+				return fmt.Errorf("ledger check: entry %d: %w", c.report.Entries, err)
+			}
+		}
+		if len(leaves) < checkPage {
+			break
+		}
+	}
+	if c.report.Entries != state.Size {
+		return fmt.Errorf("ledger check: %d entries, and a checkpoint of %d", c.report.Entries, state.Size)
+	}
+	return c.partialTiles()
+}
+
+// leaf checks one entry and takes its hash into the tree.
+func (c *checker) leaf(l store.LedgerLeaf) error {
+	if l.Index != c.report.Entries {
+		return fmt.Errorf("missing: the next one is %d", l.Index)
+	}
+	if err := c.deed(l.Leaf, l.Deed); err != nil {
+		return err
+	}
+	hash := proof.LeafHash(l.Leaf)
+	if hash != l.LeafHash {
+		return errors.New("its hash is not that of its bytes")
+	}
+	c.report.Entries++
+	return c.push(0, hash)
+}
+
+// deed checks that a leaf stands under its label, or its hash if it is public.
+func (c *checker) deed(data, deed []byte) error {
+	leaf, err := proof.ParseLeaf(data)
+	if err != nil {
+		return err
+	}
+	want := proof.LeafHash(data)
+	if p, ok := leaf.(*proof.Personal); ok {
+		want = p.Label
+		c.personal++
+	}
+	if !bytes.Equal(deed, want[:]) {
+		return errors.New("it stands under another deed")
+	}
+	return nil
+}
+
+// push adds a hash to a level of tiles; a full tile is compared with the stored one and gives a hash to the level above.
+func (c *checker) push(n int, h tlog.Hash) error {
+	if n == len(c.levels) {
+		c.levels = append(c.levels, level{})
+	}
+	l := &c.levels[n]
+	l.hashes = append(l.hashes, h)
+	if len(l.hashes) < torchwood.TileWidth {
+		return nil
+	}
+	if err := c.compare(n); err != nil {
+		return err
+	}
+	top := fold(l.hashes)
+	l.hashes, l.n = l.hashes[:0], l.n+1
+	return c.push(n+1, top)
+}
+
+// fold is the root of a full tile.
+func fold(hashes []tlog.Hash) tlog.Hash {
+	if len(hashes) == 1 {
+		return hashes[0]
+	}
+	half := len(hashes) / 2
+	return tlog.NodeHash(fold(hashes[:half]), fold(hashes[half:]))
+}
+
+func (c *checker) compare(n int) error {
+	l := &c.levels[n]
+	stored, err := c.tx.LedgerTile(n, l.n)
+	if err != nil {
+		return fmt.Errorf("tile %d/%d: %w", n, l.n, err)
+	}
+	var want []byte
+	for _, h := range l.hashes {
+		want = append(want, h[:]...)
+	}
+	if !bytes.Equal(stored, want) {
+		return fmt.Errorf("tile %d/%d is not what the entries give", n, l.n)
+	}
+	c.tiles++
+	return nil
+}
+
+func (c *checker) partialTiles() error {
+	for n := range c.levels {
+		if len(c.levels[n].hashes) == 0 {
+			continue
+		}
+		if err := c.compare(n); err != nil {
+			return fmt.Errorf("ledger check: %w", err)
+		}
+	}
+	stored, err := c.tx.LedgerTileCount()
+	if err == nil && stored != c.tiles {
+		err = fmt.Errorf("ledger check: %d tiles stored, %d belong to the log", stored, c.tiles)
+	}
+	return err
+}
+
+// outbox checks the leaves that wait: none of them is in the log.
+func (c *checker) outbox() error {
+	n, err := c.tx.LedgerOutboxSize()
+	if err != nil {
+		return err
+	}
+	c.report.Waiting = n
+	queued, err := c.tx.LedgerOutbox(int(n))
+	if err != nil {
+		return err
+	}
+	for _, q := range queued {
+		if err := c.deed(q.Leaf, q.Deed); err != nil {
+			return fmt.Errorf("ledger check: outbox: %w", err)
+		}
+		if _, err := c.tx.LedgerLeafByDeed(q.Deed); err == nil {
+			return errors.New("ledger check: a leaf of the outbox is in the log already")
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// records checks every chain.
+func (c *checker) records() error {
+	var after store.LedgerChain
+	for {
+		heads, err := c.tx.LedgerHeadsAfter(after, checkPage)
+		if err != nil {
+			return err
+		}
+		for _, h := range heads {
+			if err := c.chain(h); err != nil {
+				return fmt.Errorf("ledger check: account %s, %s, %s: %w", h.Account, h.Partner, proof.Chain(h.Chain), err)
+			}
+			after = h.LedgerChain
+		}
+		if len(heads) < checkPage {
+			return nil
+		}
+	}
+}
+
+func (c *checker) chain(head store.LedgerHead) error {
+	var before *proof.Record
+	for next := uint64(0); ; {
+		rows, err := c.tx.LedgerRecords(head.LedgerChain, next, checkPage)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if before, err = c.record(row, before); err != nil {
+				return err
+			}
+			next++
+		}
+		if len(rows) < checkPage {
+			break
+		}
+	}
+	if before == nil || before.N != head.N || before.LeafHash() != head.LeafHash {
+		return errors.New("the head is not the last record")
+	}
+	return nil
+}
+
+func (c *checker) record(row store.LedgerRecord, before *proof.Record) (*proof.Record, error) {
+	r, err := parseRow(row)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Check(c.ledger.vrfKey, before); err != nil {
+		return nil, err
+	}
+	if row.LeafHash != r.LeafHash() {
+		return nil, fmt.Errorf("record %d: its hash is not that of its leaf", r.N)
+	}
+	c.report.Records++
+	if r.Erased() {
+		c.report.Erased++
+	}
+	return r, c.logged(r, before)
+}
+
+// logged checks that the record's leaf is in the log, after the record before, or in the outbox.
+func (c *checker) logged(r, before *proof.Record) error {
+	leaf, err := proof.ParseLeaf(r.Leaf)
+	if err != nil {
+		return err
+	}
+	label := leaf.(*proof.Personal).Label
+	entry, err := c.tx.LedgerLeafByHash(r.LeafHash())
+	if err == nil {
+		r.Index = entry.Index
+		if before != nil && (before.Index < 0 || before.Index >= r.Index) {
+			return fmt.Errorf("record %d stands in the log before the record that it follows", r.N)
+		}
+		return nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	waits, err := c.tx.LedgerOutboxHas(r.Account[:], label[:])
+	if err == nil && !waits {
+		err = fmt.Errorf("record %d is neither in the log nor in the outbox", r.N)
+	}
+	return err
+}

@@ -1,0 +1,140 @@
+package ledger
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"letterlock/chat"
+	"letterlock/proof"
+)
+
+// maxWait is the longest that a request for a proof is held, in seconds.
+const maxWait = 60
+
+// Handler serves the public log at /log/ (spec/ledger.md section 1). fail answers errors: the mapping of kinds to HTTP is package
+// httpd's.
+func Handler(l *Ledger, fail func(http.ResponseWriter, *http.Request, error)) http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, answer func(http.ResponseWriter, *http.Request) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := answer(w, r); err != nil {
+				fail(w, r, err)
+			}
+		})
+	}
+	handle("GET /log/checkpoint", l.serveCheckpoint)
+	handle("GET /log/tile/{path...}", l.serveTile)
+	handle("GET /log/proof/{leaf}", l.serveProof)
+	handle("GET /log/consistency", l.serveConsistency)
+	return mux
+}
+
+const (
+	changing  = "no-store"
+	immutable = "public, max-age=31536000, immutable"
+)
+
+func answer(w http.ResponseWriter, contentType, cache string, body []byte) error {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", cache)
+	w.Header().Set("Access-Control-Allow-Origin", "*") // public to everybody
+	w.Write(body)                                      // an error means that the client went away
+	return nil
+}
+
+func (l *Ledger) serveCheckpoint(w http.ResponseWriter, r *http.Request) error {
+	signed, err := l.Checkpoint(r.Context())
+	if err != nil {
+		return err
+	}
+	return answer(w, "text/plain; charset=utf-8", changing, signed)
+}
+
+func (l *Ledger) serveTile(w http.ResponseWriter, r *http.Request) error {
+	data, full, err := l.Tile(r.Context(), "tile/"+r.PathValue("path"))
+	if err != nil {
+		return err
+	}
+	cache := "public, max-age=60"
+	if full {
+		cache = immutable
+	}
+	return answer(w, "application/octet-stream", cache, data)
+}
+
+func (l *Ledger) serveProof(w http.ResponseWriter, r *http.Request) error {
+	leaf, err := parseHash(r.PathValue("leaf"))
+	if err != nil {
+		return err
+	}
+	seconds, err := number(r, "wait", 0)
+	if err != nil || seconds > maxWait {
+		return chat.Errorf(chat.Invalid, "wait is a number of seconds from 0 to %d", maxWait)
+	}
+	find := l.Inclusion
+	ctx := r.Context()
+	if seconds > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+		defer cancel()
+		find = l.Wait
+	}
+	_, text, err := find(ctx, leaf)
+	if err != nil {
+		return err
+	}
+	return answer(w, "text/plain; charset=utf-8", changing, text)
+}
+
+func (l *Ledger) serveConsistency(w http.ResponseWriter, r *http.Request) error {
+	from, err := number(r, "from", -1)
+	if err != nil {
+		return err
+	}
+	to, err := number(r, "to", -1)
+	if err != nil {
+		return err
+	}
+	list, err := l.Consistency(r.Context(), from, to)
+	if err != nil {
+		return err
+	}
+	hashes := make([]tlog.Hash, len(list))
+	for i, h := range list {
+		hashes[i] = h
+	}
+	body, err := json.Marshal(hashes)
+	if err != nil {
+		return err
+	}
+	return answer(w, "application/json", changing, body)
+}
+
+func parseHash(text string) (h proof.Hash, err error) {
+	if len(text) != hex.EncodedLen(len(h)) || strings.ToLower(text) != text {
+		return h, chat.Errorf(chat.Invalid, "a leaf hash is %d lower-case hex digits", hex.EncodedLen(len(h)))
+	}
+	if _, err := hex.Decode(h[:], []byte(text)); err != nil {
+		return h, chat.Errorf(chat.Invalid, "a leaf hash is %d lower-case hex digits", hex.EncodedLen(len(h)))
+	}
+	return h, nil
+}
+
+func number(r *http.Request, name string, missing int64) (int64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return missing, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, chat.Errorf(chat.Invalid, "%s is not a number", name)
+	}
+	return n, nil
+}

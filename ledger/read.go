@@ -1,0 +1,278 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"filippo.io/torchwood"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"letterlock/chat"
+	"letterlock/proof"
+	"letterlock/store"
+)
+
+// errNotIncluded is for readers: the leaf may come.
+func errNotIncluded() error { return chat.Errorf(chat.NotFound, "no such entry in the ledger yet") }
+
+// Checkpoint is the newest signed checkpoint.
+func (l *Ledger) Checkpoint(ctx context.Context) (signed []byte, err error) {
+	err = l.store.View(ctx, func(tx *store.Tx) error {
+		s, err := tx.LedgerState(l.origin())
+		signed = s.Checkpoint
+		return err
+	})
+	return signed, err
+}
+
+// Tile is the tile at a path of C2SP tlog-tiles: tile/L/N[.p/W] or tile/entries/N[.p/W]. Whatever the newest checkpoint covers can
+// be had, at every width that was ever published. full says that it will never change.
+func (l *Ledger) Tile(ctx context.Context, path string) (data []byte, full bool, err error) {
+	tile, err := torchwood.ParseTilePath(path)
+	if err != nil {
+		return nil, false, chat.Errorf(chat.Invalid, "not a tile path")
+	}
+	err = l.store.View(ctx, func(tx *store.Tx) error {
+		s, err := tx.LedgerState(l.origin())
+		if err != nil {
+			return err
+		}
+		if !covers(s.Size, tile) {
+			return errNotIncluded()
+		}
+		if tile.L < 0 {
+			data, err = entries(tx, tile)
+			return err
+		}
+		if data, err = tx.LedgerTile(tile.L, tile.N); err == nil {
+			data = data[:tile.W*tlog.HashSize]
+		}
+		return err
+	})
+	return data, tile.W == torchwood.TileWidth, err
+}
+
+// covers reports whether a tree of a size has a tile that wide.
+func covers(size int64, t tlog.Tile) bool {
+	hashes := size
+	if t.L > 0 {
+		if t.L*torchwood.TileHeight >= 63 {
+			return false
+		}
+		hashes = size >> (t.L * torchwood.TileHeight)
+	}
+	return t.N <= hashes/torchwood.TileWidth && t.N*torchwood.TileWidth+int64(t.W) <= hashes
+}
+
+func entries(tx *store.Tx, t tlog.Tile) ([]byte, error) {
+	leaves, err := tx.LedgerLeaves(t.N*torchwood.TileWidth, t.W)
+	if err != nil {
+		return nil, err
+	}
+	var data []byte
+	for _, leaf := range leaves {
+		if data, err = torchwood.AppendTileEntry(data, leaf.Leaf); err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
+}
+
+// snapshot is the log at its newest checkpoint, within one transaction.
+type snapshot struct {
+	store.LedgerState
+	tree *tree
+}
+
+func (l *Ledger) snapshot(tx *store.Tx) (snapshot, error) {
+	s, err := tx.LedgerState(l.origin())
+	return snapshot{s, openTree(tx, s.Size)}, err
+}
+
+// leaf finds a leaf; chat.NotFound if the checkpoint does not cover it.
+func (s snapshot) leaf(hash proof.Hash) (store.LedgerLeaf, error) {
+	row, err := s.tree.tx.LedgerLeafByHash(hash)
+	if errors.Is(err, store.ErrNotFound) || err == nil && row.Index >= s.Size {
+		return row, errNotIncluded()
+	}
+	return row, err
+}
+
+func (s snapshot) index(leaf proof.Hash) (int64, error) {
+	row, err := s.leaf(leaf)
+	return row.Index, err
+}
+
+// inclusion proves the leaf at an index.
+func (s snapshot) inclusion(index int64) ([]proof.Hash, error) {
+	p, err := tlog.ProveRecord(s.Size, index, s.tree)
+	return plainHashes(p), err
+}
+
+func plainHashes(p []tlog.Hash) []proof.Hash {
+	list := make([]proof.Hash, len(p))
+	for i, h := range p {
+		list[i] = h
+	}
+	return list
+}
+
+// prove finds a leaf and writes its tlog-proof.
+func (s snapshot) prove(leaf proof.Hash) (int64, []byte, error) {
+	index, err := s.index(leaf)
+	if err != nil {
+		return 0, nil, err
+	}
+	p, err := s.inclusion(index)
+	if err != nil {
+		return 0, nil, err
+	}
+	text, err := proof.InclusionText(index, p, s.Checkpoint)
+	return index, text, err
+}
+
+// Inclusion is the index of a leaf and its tlog-proof with the newest checkpoint; chat.NotFound if it is not in the log (yet).
+func (l *Ledger) Inclusion(ctx context.Context, leaf proof.Hash) (index int64, tlogProof []byte, err error) {
+	err = l.store.View(ctx, func(tx *store.Tx) error {
+		s, err := l.snapshot(tx)
+		if err != nil {
+			return err
+		}
+		index, tlogProof, err = s.prove(leaf)
+		return err
+	})
+	return index, tlogProof, err
+}
+
+// Wait is Inclusion, waiting for the leaf until the context ends.
+func (l *Ledger) Wait(ctx context.Context, leaf proof.Hash) (int64, []byte, error) {
+	poll := time.NewTicker(pollTime) // another process may write
+	defer poll.Stop()
+	for {
+		news := l.news()
+		index, p, err := l.Inclusion(ctx, leaf)
+		if !chat.Is(err, chat.NotFound) {
+			return index, p, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, nil, err
+		case <-news:
+		case <-poll.C:
+		}
+	}
+}
+
+// Consistency proves that the tree of size to contains the tree of size from.
+func (l *Ledger) Consistency(ctx context.Context, from, to int64) (list []proof.Hash, err error) {
+	err = l.store.View(ctx, func(tx *store.Tx) error {
+		s, err := l.snapshot(tx)
+		if err != nil {
+			return err
+		}
+		if from < 1 || from > to || to > s.Size {
+			return chat.Errorf(chat.Invalid, "sizes run from 1 to %d, the smaller one first", s.Size)
+		}
+		p, err := tlog.ProveTree(to, from, s.tree)
+		list = plainHashes(p)
+		return err
+	})
+	return list, err
+}
+
+// Proven is a record with its tlog-proof, which is empty while the leaf waits.
+type Proven struct {
+	Record *proof.Record
+	Proof  []byte
+}
+
+// maxPage is the most records in one answer.
+const maxPage = 500
+
+// Records reads records of a chain from the place's number on, at most limit (and never more than 500), all with proofs to one
+// checkpoint.
+func (l *Ledger) Records(ctx context.Context, from proof.Place, limit int) (page []Proven, err error) {
+	err = l.store.View(ctx, func(tx *store.Tx) error {
+		page, err = l.records(tx, from, min(max(limit, 1), maxPage))
+		return err
+	})
+	return page, err
+}
+
+func (l *Ledger) records(tx *store.Tx, from proof.Place, limit int) ([]Proven, error) {
+	s, err := l.snapshot(tx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.LedgerRecords(storeChain(from), from.N, limit)
+	if err != nil {
+		return nil, err
+	}
+	page := make([]Proven, 0, len(rows))
+	for _, row := range rows {
+		r, err := parseRow(row)
+		if err != nil {
+			return nil, err
+		}
+		index, p, err := s.prove(row.LeafHash)
+		switch {
+		case err == nil:
+			r.Index = index
+		case !chat.Is(err, chat.NotFound):
+			return nil, err
+		}
+		page = append(page, Proven{r, p})
+	}
+	return page, nil
+}
+
+// stored is a row as a record, with its index if it has one.
+func (l *Ledger) stored(tx *store.Tx, row store.LedgerRecord) (*proof.Record, error) {
+	r, err := parseRow(row)
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.snapshot(tx)
+	if err != nil {
+		return nil, err
+	}
+	index, err := s.index(row.LeafHash)
+	if err == nil {
+		r.Index = index
+	} else if !chat.Is(err, chat.NotFound) {
+		return nil, err
+	}
+	return r, nil
+}
+
+func parseRow(row store.LedgerRecord) (*proof.Record, error) {
+	if len(row.VRFProof) != proof.VRFProofSize {
+		return nil, chat.Errorf(chat.Tampered, "a stored record is damaged")
+	}
+	return &proof.Record{
+		Place:   proof.Place{Account: row.Account, Partner: row.Partner, Chain: proof.Chain(row.Chain), N: row.N},
+		Payload: row.Payload, Salt: row.Salt, Leaf: row.Leaf, VRFProof: [proof.VRFProofSize]byte(row.VRFProof), Index: -1,
+	}, nil
+}
+
+// Head says how many records a chain has.
+type Head struct {
+	Partner string
+	Chain   proof.Chain
+	Next    uint64     // number of the next record
+	Last    proof.Hash // leaf hash of the last one
+}
+
+// Heads lists the chains of an account.
+func (l *Ledger) Heads(ctx context.Context, account chat.AccountID) (heads []Head, err error) {
+	err = l.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := tx.LedgerHeads(account)
+		heads = make([]Head, len(rows))
+		for i, row := range rows {
+			heads[i] = Head{Partner: row.Partner, Chain: proof.Chain(row.Chain), Next: row.N + 1, Last: row.LeafHash}
+		}
+		return err
+	})
+	return heads, err
+}
