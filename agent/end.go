@@ -23,6 +23,7 @@ func (a *Agent) End(ctx context.Context, id chat.GrantID) error {
 	if d.held.Phase == Ended {
 		return nil
 	}
+	a.lastReceipts(ctx, d)
 	if t := d.refreshToken(); t != "" {
 		if err := a.oauth.revoke(ctx, t, d.key); err != nil && !isInvalidGrant(err) {
 			return err
@@ -44,14 +45,20 @@ func (a *Agent) judge(ctx context.Context, d *desk, err error) error {
 		return nil
 	}
 	switch {
-	case d.tokensGone():
-		err = a.erase(d, "ended by the person or the server")
-	case chat.Is(err, chat.Expired) && a.millis() >= d.held.Expiry:
-		err = a.erase(d, "expired")
-	default:
+	case d.held.Phase == Ended:
 		return err
+	case d.tokensGone():
+		return a.over(ctx, d, "ended by the person or the server")
+	case chat.Is(err, chat.Expired) && a.millis() >= d.held.Expiry:
+		return a.over(ctx, d, "expired")
 	}
-	if err != nil {
+	return err
+}
+
+// over gives the last receipts, erases what is held under a grant, and returns the error that says so.
+func (a *Agent) over(ctx context.Context, d *desk, why string) error {
+	a.lastReceipts(ctx, d)
+	if err := a.erase(d, why); err != nil {
 		return err
 	}
 	return errEnded(d.held)

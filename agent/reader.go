@@ -23,17 +23,16 @@ var errRemoved = errors.New("agent: removed from the thread")
 // reader is a reading grant's view of its thread: the group, and the messages folded into what is shown. It does no I/O; whoever moves
 // it stores what came of it, or throws it away.
 type reader struct {
-	trust  grant.Trust
-	held   held // grant, conversation, host-independent facts; not kept up to date
-	host   string
-	group  *mls.Group
-	thread grant.Thread // of the group's epoch
-	slot   slot.PrivateKey
-	slotOf uint64 // epoch of slot; 0: none derived
+	trust grant.Trust
+	group *mls.Group
+
+	thread grant.Thread    // of the group's epoch
+	slot   slot.PrivateKey // of the epoch slotOf; 0: not derived
+	slotOf uint64
 
 	timeline mimi.Timeline
-	last     uint64 // number of the last line
-	about    map[chat.MessageID]*about
+	about    map[chat.MessageID]*about // by the id of the first version
+	last     uint64                    // number of the last line
 }
 
 // about is what is known of a shown message besides what it says.
@@ -45,7 +44,7 @@ type about struct {
 }
 
 // join enters the thread by its Welcome and judges the thread as it stands.
-func join(trust grant.Trust, host string, h held, key grantKey, welcome []byte) (*reader, error) {
+func join(trust grant.Trust, h held, key grantKey, welcome []byte) (*reader, error) {
 	kp, err := mls.UnmarshalKeyPackage(h.KeyPackage)
 	if err != nil {
 		return nil, err
@@ -55,11 +54,11 @@ func join(trust grant.Trust, host string, h held, key grantKey, welcome []byte) 
 	if err != nil {
 		return nil, chat.Wrap(chat.Invalid, err, "the thread's welcome cannot be opened")
 	}
-	return newReader(trust, host, h, g)
+	return newReader(trust, h, g)
 }
 
 // newReader judges the thread of a group that was joined or stored.
-func newReader(trust grant.Trust, host string, h held, g *mls.Group) (*reader, error) {
+func newReader(trust grant.Trust, h held, g *mls.Group) (*reader, error) {
 	thread, err := grant.JudgeJoin(g.Roster(), trust)
 	if err != nil {
 		return nil, err
@@ -71,7 +70,7 @@ func newReader(trust grant.Trust, host string, h held, g *mls.Group) (*reader, e
 	case !ok || e.Hash != grant.HashOf(h.Signed):
 		return nil, chat.Errorf(chat.Tampered, "the thread lists another grant than the one that was given")
 	}
-	return &reader{trust: trust, held: h, host: host, group: g, thread: thread, about: map[chat.MessageID]*about{}}, nil
+	return &reader{trust: trust, group: g, thread: thread, about: map[chat.MessageID]*about{}}, nil
 }
 
 // take reads one entry of the log. It returns the lines that came of it: none for handshakes and for what cannot be read, since what
@@ -154,7 +153,7 @@ func (r *reader) openMessage(e api.Entry) (line, error) {
 	if id.IsAgent() {
 		return line{}, chat.Errorf(chat.Forbidden, "agents write through the slot")
 	}
-	return r.line(e, chat.AccountURI(r.host, id.Handle), id.Handle, p.Application.Plaintext)
+	return r.line(e, chat.AccountURI(r.thread.Host, id.Handle), id.Handle, p.Application.Plaintext)
 }
 
 // openPost reads what an agent put through the slot. Every member could have sealed it: the signature under the key of the thread's
@@ -176,7 +175,7 @@ func (r *reader) openPost(e api.Entry) (line, error) {
 	if err != nil {
 		return line{}, err
 	}
-	l, err := r.line(e, chat.AgentURI(r.host, r.thread.Partner, h.Grant), entry.Handle, content)
+	l, err := r.line(e, chat.AgentURI(r.thread.Host, r.thread.Partner, h.Grant), entry.Handle, content)
 	if err == nil && l.Message != h.Message {
 		err = chat.Errorf(chat.Tampered, "the post's header names another message")
 	}
@@ -218,13 +217,16 @@ func takeBackID(body []byte) chat.MessageID {
 }
 
 func (r *reader) line(e api.Entry, sender, handle string, content []byte) (line, error) {
-	m, err := mimi.Open(content, sender, chat.ConversationURI(r.host, r.held.Conversation))
+	m, err := mimi.Open(content, sender, chat.ConversationURI(r.thread.Host, r.conversation()))
 	return line{Version: stateVersion, Seq: e.Seq, At: e.At, Message: m.ID, Sender: sender, Handle: handle, Content: content}, err
 }
 
+// conversation is the group's id; newReader compared it with the grant's.
+func (r *reader) conversation() chat.ConversationID { return chat.ConversationID(r.group.ID()) }
+
 // here reports whether something was made for this thread in this epoch.
 func (r *reader) here(host string, c chat.ConversationID, epoch uint64) bool {
-	return host == r.host && c == r.held.Conversation && epoch == r.group.Epoch()
+	return host == r.thread.Host && c == r.conversation() && epoch == r.group.Epoch()
 }
 
 // slotKey derives the key pair of the epoch's slot.

@@ -74,6 +74,8 @@ type Service struct {
 	cache     cache
 	hub       hub
 	appenders []*appender
+	draining  chan struct{} // closed by Drain: nobody waits for news any more
+	drainOnce sync.Once
 	running   sync.WaitGroup // appenders, and answers to repeated sends
 }
 
@@ -81,7 +83,7 @@ var _ api.Conversations = (*Service)(nil)
 
 // New starts the appenders. Close ends them.
 func New(c Config) *Service {
-	s := &Service{Config: c}
+	s := &Service{Config: c, draining: make(chan struct{})}
 	s.cache.init(s)
 	s.hub.init()
 	for range max(1, c.Appenders) {
@@ -95,13 +97,19 @@ func New(c Config) *Service {
 // SetHooks supplies the hooks where they come from a package that needs the Service first. It must be called before the first call.
 func (s *Service) SetHooks(h Hooks) { s.Hooks = h }
 
-// Close takes nothing more, writes and answers what was queued, and ends every stream.
+// Drain sends away who waits for news: streams end, long polls return. Sends are still taken.
+func (s *Service) Drain() {
+	s.drainOnce.Do(func() { close(s.draining) })
+	s.hub.closeAll(chat.Errorf(chat.Unavailable, "the server is shutting down"))
+}
+
+// Close drains, takes nothing more, and writes and answers what was queued.
 func (s *Service) Close() {
+	s.Drain()
 	for _, a := range s.appenders {
 		a.close()
 	}
 	s.running.Wait()
-	s.hub.closeAll(chat.Errorf(chat.Unavailable, "the server is shutting down"))
 }
 
 // appender finds the one appender that writes a conversation.

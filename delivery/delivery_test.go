@@ -479,8 +479,12 @@ func TestAProposedRemovalBlocks(t *testing.T) {
 	}
 
 	// A device that is gone from its key chain may be proposed.
+	must(t, w.KeyChainChanged(context.Background(), bob.caller.Account))
+	if c, err := w.GetConversation(alice.ctx(), id); err != nil || c.Blocked {
+		t.Fatalf("got %+v, %v", c, err)
+	}
 	bob.gone = true
-	must(t, w.Propose(context.Background(), id, []string{string(bob.identity())}, nil))
+	must(t, w.KeyChainChanged(context.Background(), bob.caller.Account))
 	if c, err := w.GetConversation(alice.ctx(), id); err != nil || !c.Blocked {
 		t.Fatalf("got %+v, %v", c, err)
 	}

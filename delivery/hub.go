@@ -104,15 +104,13 @@ func (h *hub) await(identity string) (news <-chan struct{}, leave func()) {
 	}
 }
 
-// drop ends every stream of a device.
-func (h *hub) drop(a chat.AccountID, d chat.DeviceID, why *chat.Error) {
+func (h *hub) streamsOf(a chat.AccountID) (streams []*Stream) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for st := range h.accounts[a] {
-		if st.caller.Device == d {
-			st.end(why)
-		}
+		streams = append(streams, st)
 	}
+	return streams
 }
 
 func (h *hub) closeAll(why *chat.Error) {
@@ -120,12 +118,7 @@ func (h *hub) closeAll(why *chat.Error) {
 	defer h.mu.RUnlock()
 	for _, of := range h.accounts {
 		for st := range of {
-			st.end(why)
+			st.End(why)
 		}
 	}
-}
-
-// DropDevice ends the live connections of a device whose session ended.
-func (s *Service) DropDevice(a chat.AccountID, d chat.DeviceID) {
-	s.hub.drop(a, d, chat.Errorf(chat.Unauthenticated, "this device's session has ended"))
 }

@@ -115,20 +115,21 @@ func (s *Service) Log(ctx context.Context, id chat.ConversationID, after uint64,
 		return p, err
 	}
 	defer s.cache.release(c)
-	if !wait(ctx, c.after(after), waitSeconds) {
+	if !s.wait(ctx, c.after(after), waitSeconds) {
 		return p, nil
 	}
 	return read()
 }
 
-// wait waits for a channel to be closed, but for so many seconds at most.
-func wait(ctx context.Context, ch <-chan struct{}, seconds int) bool {
+// wait waits for news, but for so many seconds at most.
+func (s *Service) wait(ctx context.Context, ch <-chan struct{}, seconds int) bool {
 	t := time.NewTimer(time.Duration(min(seconds, maxWait)) * time.Second)
 	defer t.Stop()
 	select {
 	case <-ch:
 		return true
 	case <-t.C:
+	case <-s.draining:
 	case <-ctx.Done():
 	}
 	return false
@@ -165,7 +166,7 @@ func (s *Service) WaitFor(ctx context.Context, id chat.ConversationID, seq uint6
 		return err
 	}
 	defer s.cache.release(c)
-	wait(ctx, c.after(seq), seconds)
+	s.wait(ctx, c.after(seq), seconds)
 	return nil
 }
 
@@ -218,7 +219,7 @@ func (s *Service) Welcomes(ctx context.Context, waitSeconds int) (api.Mailbox, e
 	news, leave := s.hub.await(s.identityOf(caller)) // before looking, so that nothing falls between
 	defer leave()
 	m, err := s.WelcomesIn(ctx, box)
-	if err != nil || len(m.Welcomes) > 0 || !wait(ctx, news, waitSeconds) {
+	if err != nil || len(m.Welcomes) > 0 || !s.wait(ctx, news, waitSeconds) {
 		return m, err
 	}
 	return s.WelcomesIn(ctx, box)

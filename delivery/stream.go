@@ -64,6 +64,11 @@ func (s *Service) Open(ctx context.Context) (*Stream, error) {
 	st := &Stream{service: s, caller: caller, identity: s.identityOf(caller), slots: make(chan struct{}, maxUnanswered),
 		ready: make(chan struct{}, 1), subs: make(map[chat.ConversationID]*subscription), woken: make(map[chat.ConversationID]uint64)}
 	s.hub.add(st)
+	select {
+	case <-s.draining:
+		st.End(chat.Errorf(chat.Unavailable, "the server is shutting down"))
+	default:
+	}
 	return st, nil
 }
 
@@ -293,8 +298,8 @@ func (st *Stream) signal() {
 	}
 }
 
-// end lets the transport send what waits and one problem, and close.
-func (st *Stream) end(why *chat.Error) {
+// End lets the transport send what waits and one problem, and close.
+func (st *Stream) End(why *chat.Error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.ended == nil {
@@ -356,7 +361,7 @@ func (st *Stream) drain(buf []byte) []byte {
 
 // nextBehind takes a subscription that is behind, if nothing else waits to be sent first.
 func (st *Stream) nextBehind(busy bool) *subscription {
-	for !busy && len(st.behind) > 0 {
+	for !busy && st.ended == nil && len(st.behind) > 0 {
 		sub := st.behind[0]
 		st.behind = st.behind[1:]
 		if st.subs[sub.conv.id] == sub { // not given up since

@@ -252,7 +252,12 @@ func TestAStreamEndsForWhoIsRemoved(t *testing.T) {
 	if l.cursor[id] != 2 {
 		t.Errorf("the last entry was %d, want the removing commit, 2", l.cursor[id])
 	}
-	w.DropDevice(bob.caller.Account, bob.caller.Device)
+	must(t, w.KeyChainChanged(context.Background(), bob.caller.Account))
+	if l.take(); l.problem != "" {
+		t.Fatal("a device that is in its key chain was sent away")
+	}
+	bob.gone = true
+	must(t, w.KeyChainChanged(context.Background(), bob.caller.Account))
 	l.wait("the session's end", func() bool { return l.problem == chat.Unauthenticated })
 }
 

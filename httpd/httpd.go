@@ -19,6 +19,7 @@ import (
 
 	"letterlock/api"
 	"letterlock/chat"
+	"letterlock/delivery"
 	"letterlock/dpop"
 )
 
@@ -49,6 +50,8 @@ type Config struct {
 	OAuth http.Handler // /oauth/ and its metadata under /.well-known/
 	Log   http.Handler // /log/
 
+	Live func(context.Context) (*delivery.Stream, error) // the live connection: delivery.Service.Open
+
 	Logger *slog.Logger
 	Now    func() time.Time
 
@@ -65,6 +68,8 @@ func New(c Config) http.Handler {
 	s := &server{Config: c, openCalls: newLimiter(c.Now, openPerMinute, openBurst)}
 	mux := http.NewServeMux()
 	s.routesAccounts(mux)
+	s.routesConversations(mux)
+	s.routesLive(mux)
 	s.routesOAuth(mux)
 	mux.Handle("/", s.open(notFound))
 	return s.recovered(s.secured(mux))

@@ -207,12 +207,20 @@ func TestLimits(t *testing.T) {
 		}
 		return b
 	}
+	levels := func(n int) Content { // n - 1 multi parts around a text
+		p := single(PlainText, "hi")
+		for range n - 1 {
+			p = multi(ChooseOne, p, Part{})
+		}
+		return content(p)
+	}
 	for name, pair := range map[string][2]Content{ // the largest that is taken, and a little more
 		"text":        {Text(x(MaxText)), Text(x(MaxText + 1))},
 		"markdown":    {content(single("Text/Markdown; variant=x", x(MaxText))), content(single("Text/Markdown; variant=x", x(MaxText+1)))},
 		"card":        {content(single(CardType, x(MaxCard))), content(single(CardType, x(MaxCard+1)))},
 		"whole":       {content(single("image/png", x(MaxContent-100))), content(single("image/png", x(MaxContent-10)))},
 		"parts":       {content(multi(ProcessAll, parts(MaxParts-1)...)), content(multi(ProcessAll, parts(MaxParts)...))},
+		"levels":      {levels(4), levels(5)},
 		"topic":       {with(func(c *Content) { c.TopicID = make([]byte, 255) }), with(func(c *Content) { c.TopicID = make([]byte, 256) })},
 		"type":        {content(single(x(255), "")), content(single(x(256), ""))},
 		"language":    {with(func(c *Content) { c.Body.Language = x(255) }), with(func(c *Content) { c.Body.Language = x(256) })},

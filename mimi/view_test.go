@@ -1,6 +1,7 @@
 package mimi
 
 import (
+	"encoding/hex"
 	"strings"
 	"testing"
 
@@ -73,6 +74,14 @@ func TestViews(t *testing.T) {
 	v := recommendation.View()
 	if v.Card.Title != metropolis.Title || v.Card.Link != metropolis.Link || len(v.Card.Details) != 1 || !v.Markdown {
 		t.Errorf("the card came back as %+v", v)
+	}
+}
+
+// The format is spec/content.md. If this fails, old cards are not shown any more: that is a new version.
+func TestCardFormatIsFrozen(t *testing.T) {
+	data, err := Card{Kind: Track, Title: "T", Link: "http://x.example/#k", Details: []Detail{{Label: "L", Value: "V"}}}.marshal()
+	if got, want := hex.EncodeToString(data), "860102615460"+"73"+hex.EncodeToString([]byte("http://x.example/#k"))+"8182614c6156"; err != nil || got != want {
+		t.Errorf("%s, want %s (%v)", got, want, err)
 	}
 }
 

@@ -2,7 +2,8 @@
 // in, nobody outside can take one out. Formats and formulas: spec/slot.md.
 //
 // Members derive the key pair from their MLS group (package mls exports the secret; this package does not import it), an agent
-// seals XX
+// seals to the announced public half. The server checks headers and signatures with package envelope below, which can neither seal nor
+// open; it does not link this one. Whether a grant allows a post is decided in package grant.
 package slot
 
 import (

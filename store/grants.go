@@ -206,9 +206,9 @@ func (tx *Tx) GrantsOf(a chat.AccountID) ([]Grant, error) {
 	return tx.grants(`SELECT `+grantColumns+` FROM grants WHERE account = $1 ORDER BY created, grant_id`, a[:])
 }
 
-// GrantsIn lists the grants of a conversation that are in a state, by id.
-func (tx *Tx) GrantsIn(c chat.ConversationID, state string) ([]Grant, error) {
-	return tx.grants(`SELECT `+grantColumns+` FROM grants WHERE conversation = $1 AND state = $2 ORDER BY grant_id`, c[:], state)
+// GrantsIn lists the grants of a conversation, by id.
+func (tx *Tx) GrantsIn(c chat.ConversationID) ([]Grant, error) {
+	return tx.grants(`SELECT `+grantColumns+` FROM grants WHERE conversation = $1 ORDER BY grant_id`, c[:])
 }
 
 // CountGrants counts a partner's grants in a state.

@@ -82,12 +82,8 @@ func Open(dir string, o Options) (*Vault, error) {
 	})
 }
 
-// Close ends the vault's use and drops what was deleted from the disk.
-func (v *Vault) Close() error {
-	truncated := v.truncate()
-	closed := v.db.Close()
-	return errors.Join(truncated, closed, v.lock.Close())
-}
+// Close ends the vault's use. SQLite moves its log into the database and removes it when the last connection closes.
+func (v *Vault) Close() error { return errors.Join(v.db.Close(), v.lock.Close()) }
 
 // Update runs change in one transaction. When it returns nil, everything that change did is written and synced; when it returns an
 // error, nothing is. An Update or View inside waits for ever.
@@ -194,9 +190,6 @@ func createFolder(dir string, o Options, fill func(*Tx) error) (*Vault, error) {
 		}
 		return fill(tx)
 	})
-	if err == nil {
-		err = v.truncate() // the database by itself is complete from here on
-	}
 	if err == nil {
 		err = os.Rename(filepath.Join(dir, newKeyFile), filepath.Join(dir, keyFile))
 	}

@@ -1,0 +1,42 @@
+# The commands worth remembering. CI runs `make test`; everything else is for people.
+
+BIN := bin/letterlock
+export GOFLAGS ?= -buildvcs=false
+
+.PHONY: build demo test tools check-format soak mutants bench fuzz clean
+
+build: ## build the one binary
+	@mkdir -p bin
+	go build -o $(BIN) .
+
+demo: build ## run the whole story: server, Alice, Bob and Flimmer as processes of their own (KEEP=1 leaves the server up)
+	$(BIN) demo $(if $(KEEP),--keep)
+
+test: tools check-format ## everything that must hold before a change lands
+	go vet ./...
+	go test -timeout 18m ./...
+
+check-format:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "run gofmt on:"; echo "$$out"; exit 1; }
+
+tools: ## what the tests need beyond Go, Node and a compiler
+	@command -v strace >/dev/null || { (apt-get update && apt-get install -y --no-install-recommends strace) >/dev/null 2>&1 || { echo "strace is missing: apt-get install strace" >&2; exit 1; }; }
+	@cd e2e/mlsinterop && { test -d node_modules || npm ci --no-audit --no-fund --loglevel=error >/dev/null; }
+
+race: ## the packages that share memory, under the race detector
+	go test -race -timeout 18m ./mls/... ./delivery ./ledger ./oauth ./account ./inbox ./device ./agent ./httpd ./dpop ./vault
+
+soak: build ## 300 rounds of kill -9 under load
+	LETTERLOCK_KILL_ROUNDS=300 go test -timeout 60m -count=1 -run Kill ./e2e/durability
+
+mutants: ## switch off each defence in turn; its test must go red
+	go run ./e2e/mutants
+
+bench: build ## what the message path does on this machine
+	$(BIN) bench send
+
+fuzz: ## ten seconds for each parser of outside bytes
+	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p || exit 1; done; done
+
+clean:
+	rm -rf bin

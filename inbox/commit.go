@@ -1,0 +1,460 @@
+package inbox
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+
+	"letterlock/api"
+	"letterlock/chat"
+	"letterlock/grant"
+	"letterlock/mls/roster"
+	"letterlock/proof"
+	"letterlock/slot/envelope"
+	"letterlock/store"
+)
+
+// judgeFound is the hook of a founding.
+func (s *Service) judgeFound(g *roster.Group, _ api.Caller) error {
+	_, err := grant.JudgeFounding(g, s.trust)
+	return err
+}
+
+// judgeCommit is the hook that decides whether a commit is taken. What everybody judges alike is grant.Judge; the rest is what the
+// server alone can see: its grant rows, the bundle that came with the commit, and who wants no apps.
+func (s *Service) judgeCommit(tx *store.Tx, id chat.ConversationID, change *roster.Change, r api.Commit, caller api.Caller) error {
+	v, err := grant.Judge(change, s.trust)
+	if err != nil {
+		return err
+	}
+	if err := checkWelcome(change, r); err != nil {
+		return err
+	}
+	if err := checkAnnouncement(v, change, id, r.Slot); err != nil {
+		return err
+	}
+	for _, added := range v.Added {
+		if err := s.checkPending(tx, id, added.Entry, caller); err != nil {
+			return err
+		}
+	}
+	if err := s.checkWishes(tx, v, change); err != nil {
+		return err
+	}
+	_, err = s.bundle(tx, v, r.Revocations, caller)
+	return err
+}
+
+// checkWelcome wants a Welcome exactly where leaves were added.
+func checkWelcome(change *roster.Change, r api.Commit) error {
+	if (len(change.Added) > 0) != (len(r.Welcome) > 0) {
+		return chat.Errorf(chat.Invalid, "a commit carries a Welcome exactly where it adds leaves")
+	}
+	return nil
+}
+
+// checkAnnouncement wants the new epoch's slot key, announced by the committing device, with every commit to a shared thread; and none
+// in a private conversation, which has no slot.
+func checkAnnouncement(v *grant.Verdict, change *roster.Change, id chat.ConversationID, announcement []byte) error {
+	if v.After.Kind != grant.Shared {
+		if len(announcement) != 0 {
+			return chat.Errorf(chat.Invalid, "a private conversation has no slot")
+		}
+		return nil
+	}
+	a, err := envelope.OpenAnnouncement(announcement)
+	if err != nil {
+		return err
+	}
+	if a.Conversation != id || a.Epoch != change.Epoch || !bytes.Equal(a.Signer[:], change.Committer.SignatureKey) {
+		return chat.Errorf(chat.Forbidden, "the slot announcement is not the committing device's for this thread and its next epoch")
+	}
+	return nil
+}
+
+// checkPending wants a grant to enter its thread as it was handed in, in time, and by its own account.
+func (s *Service) checkPending(tx *store.Tx, id chat.ConversationID, e grant.Entry, caller api.Caller) error {
+	g, err := tx.GrantOf(caller.Account, e.Grant)
+	if errors.Is(err, store.ErrNotFound) {
+		return chat.Errorf(chat.Forbidden, "the grant was not handed in by this account")
+	}
+	if err != nil {
+		return err
+	}
+	p, err := s.partner(tx, g.Partner)
+	if err != nil {
+		return err
+	}
+	now := s.ms()
+	switch {
+	case g.Conversation != id || g.Hash != e.Hash:
+		return chat.Errorf(chat.Forbidden, "the grant was handed in for another thread or with other words")
+	case g.State != string(grant.Pending) || now-g.Created > grant.PendingFor:
+		return chat.Errorf(chat.Expired, "the grant is not waiting for its commit: ask the partner to ask again")
+	case now >= g.Expiry:
+		return chat.Errorf(chat.Expired, "the grant has expired")
+	case !p.active(now) || p.agreement.Hash != g.Agreement:
+		return chat.Errorf(chat.Forbidden, "the agreement with %s has ended", p.said.Name)
+	}
+	return nil
+}
+
+// checkWishes keeps partners' apps away from people who want none, whether the app comes to the person or the person to the app. It is the
+// server's courtesy and no rule of the group: a wish is read when a commit comes, never when one is merged.
+func (s *Service) checkWishes(tx *store.Tx, v *grant.Verdict, change *roster.Change) error {
+	if len(v.After.Grants) == 0 {
+		return nil
+	}
+	before, after := handles(change.Before()), handles(change.Next())
+	for h := range after {
+		if h == v.Committer.Handle || len(v.Added) == 0 && before[h] {
+			continue
+		}
+		a, err := tx.AccountOf(h)
+		if err != nil {
+			return err
+		}
+		if err := s.checkWish(tx, a, v.After.Partner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) checkWish(tx *store.Tx, a chat.AccountID, partner string) error {
+	chain, err := s.People.Chain(tx, a)
+	if err != nil {
+		return err
+	}
+	if chain.Preferences().Refuses(partner) {
+		return chat.Errorf(chat.Forbidden, "%s wants no threads with this app", chain.Handle())
+	}
+	return nil
+}
+
+// handles are the people of a group.
+func handles(g *roster.Group) map[string]bool {
+	people := map[string]bool{}
+	for _, m := range g.Members() {
+		if who, err := chat.ParseIdentity(m.Identity); err == nil && !who.IsAgent() {
+			people[who.Handle] = true
+		}
+	}
+	return people
+}
+
+// statement of control: a revocation or narrowing, its signature checked.
+type control struct {
+	revocation *grant.Revocation // or
+	narrowing  *grant.Narrowing
+	signed     []byte
+}
+
+func (c *control) grant() chat.GrantID {
+	if c.revocation != nil {
+		return c.revocation.Grant
+	}
+	return c.narrowing.Grant
+}
+
+// openControl reads a revocation or narrowing and checks that a device of the caller's account signed it for a grant of that account.
+func (s *Service) openControl(tx *store.Tx, signed []byte, caller api.Caller) (*control, store.Grant, error) {
+	c := &control{signed: signed}
+	r, err := grant.PeekRevocation(signed)
+	if err == nil {
+		key, g, err := s.controlled(tx, r.Account, r.Device, r.Grant, caller)
+		if err != nil {
+			return nil, g, err
+		}
+		if c.revocation, err = grant.OpenRevocation(signed, key); err != nil {
+			return nil, g, err
+		}
+		return c, g, checkControl(g, r.Handle, r.Partner, r.Conversation)
+	}
+	n, err := grant.PeekNarrowing(signed)
+	if err != nil {
+		return nil, store.Grant{}, chat.Wrap(chat.Invalid, err, "this is neither a revocation nor a narrowing")
+	}
+	key, g, err := s.controlled(tx, n.Account, n.Device, n.Grant, caller)
+	if err != nil {
+		return nil, g, err
+	}
+	if c.narrowing, err = grant.OpenNarrowing(signed, key); err != nil {
+		return nil, g, err
+	}
+	return c, g, checkControl(g, n.Handle, n.Partner, n.Conversation)
+}
+
+// controlled finds the key to check a control statement with, and the grant it is about.
+func (s *Service) controlled(tx *store.Tx, a chat.AccountID, d chat.DeviceID, id chat.GrantID, caller api.Caller) (ed25519.PublicKey, store.Grant, error) {
+	if a != caller.Account {
+		return nil, store.Grant{}, chat.Errorf(chat.Forbidden, "only the person who made a grant may revoke or narrow it")
+	}
+	chain, err := s.People.Chain(tx, a)
+	if err != nil {
+		return nil, store.Grant{}, err
+	}
+	device, ok := chain.Device(d)
+	if !ok {
+		return nil, store.Grant{}, chat.Errorf(chat.Forbidden, "the device that signed is not in the key chain")
+	}
+	g, err := tx.GrantOf(a, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, g, chat.Errorf(chat.NotFound, "there is no such grant")
+	}
+	return device.Key, g, err
+}
+
+func checkControl(g store.Grant, handle, partner string, id chat.ConversationID) error {
+	if g.Handle != handle || g.Partner != partner || g.Conversation != id {
+		return chat.Errorf(chat.Invalid, "the statement names another partner or thread than the grant")
+	}
+	return nil
+}
+
+// bundle opens the control statements that came with a commit and compares them with what the commit does: each entry of the
+// committer's own account that goes needs its signed revocation, each that is narrowed its signed narrowing, and there is no other.
+// Not needed is one for an entry that a new grant replaces, and for a grant that has ended already.
+func (s *Service) bundle(tx *store.Tx, v *grant.Verdict, signed [][]byte, caller api.Caller) ([]*control, error) {
+	needed, err := s.needed(tx, v, caller)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*control, 0, len(signed))
+	for _, data := range signed {
+		c, _, err := s.openControl(tx, data, caller)
+		if err != nil {
+			return nil, err
+		}
+		left, ok := needed[c.grant()]
+		switch {
+		case !ok:
+			return nil, chat.Errorf(chat.Invalid, "the commit carries a revocation or narrowing that it does not carry out")
+		case left == 0 && c.revocation == nil, left != 0 && (c.narrowing == nil || c.narrowing.Actions != left):
+			return nil, chat.Errorf(chat.Invalid, "the commit does something else than its signed statement says")
+		}
+		delete(needed, c.grant())
+		list = append(list, c)
+	}
+	if len(needed) != 0 {
+		return nil, chat.Errorf(chat.Unproven, "a commit that ends or narrows a grant of one's own carries the signed revocation or narrowing")
+	}
+	return list, nil
+}
+
+// needed lists the grants that a commit ends (0) or narrows (to these actions) and that need a signed statement for it.
+func (s *Service) needed(tx *store.Tx, v *grant.Verdict, caller api.Caller) (map[chat.GrantID]chat.Actions, error) {
+	list := map[chat.GrantID]chat.Actions{}
+	for _, e := range v.Ended {
+		if e.Account != caller.Account || replaced(v, e) {
+			continue
+		}
+		g, err := tx.GrantOf(e.Account, e.Grant)
+		if err != nil {
+			return nil, err
+		}
+		if g.State == string(grant.Live) {
+			list[e.Grant] = 0
+		}
+	}
+	for _, n := range v.Narrowed {
+		g, err := tx.GrantOf(n.After.Account, n.After.Grant)
+		if err != nil {
+			return nil, err
+		}
+		if g.State == string(grant.Live) && g.Actions != n.After.Actions {
+			list[n.After.Grant] = n.After.Actions
+		}
+	}
+	return list, nil
+}
+
+// replaced says that a new grant of the same commit takes the place of an entry.
+func replaced(v *grant.Verdict, e grant.Entry) bool {
+	for _, a := range v.Added {
+		if a.Grant.Previous == e.Hash && a.Grant.Account == e.Account {
+			return true
+		}
+	}
+	return false
+}
+
+// committed is the hook that writes down what a taken commit changed: rows, tokens, records.
+func (s *Service) committed(tx *store.Tx, id chat.ConversationID, change *roster.Change, r api.Commit, seq uint64) error {
+	v, err := grant.Judge(change, s.judged())
+	if err != nil {
+		return err
+	}
+	caller, err := callerOf(tx, v.Committer)
+	if err != nil {
+		return err
+	}
+	said, err := s.bundle(tx, v, r.Revocations, caller)
+	if err != nil {
+		return err
+	}
+	now := s.ms()
+	for _, c := range said {
+		if _, err := s.control(tx, c, caller.Account, v.After.Partner); err != nil {
+			return err
+		}
+	}
+	for _, e := range v.Ended {
+		if err := s.entryEnded(tx, v, e, caller, now); err != nil {
+			return err
+		}
+	}
+	for _, n := range v.Narrowed {
+		if err := s.entryNarrowed(tx, n.After); err != nil {
+			return err
+		}
+	}
+	for _, a := range v.Added {
+		if err := s.entryAdded(tx, a.Entry, seq, now); err != nil {
+			return err
+		}
+	}
+	return s.recordExposure(tx, id, v, change, now)
+}
+
+// judged is the trust with which a commit is read again that judgeCommit took in the same transaction: its proofs held.
+func (s *Service) judged() grant.Trust {
+	t := s.trust
+	t.AgreementLogged = func([]byte, []byte) error { return nil }
+	t.GrantLogged = func(*grant.Grant, []byte, []byte, []byte) error { return nil }
+	return t
+}
+
+func callerOf(tx *store.Tx, who chat.Identity) (api.Caller, error) {
+	a, err := tx.AccountOf(who.Handle)
+	return api.Caller{Account: a, Handle: who.Handle, Device: who.Device}, err
+}
+
+// entryEnded follows an entry that left the thread. Its leaf left with it.
+func (s *Service) entryEnded(tx *store.Tx, v *grant.Verdict, e grant.Entry, caller api.Caller, now int64) error {
+	g, err := tx.GrantOf(e.Account, e.Grant)
+	if err != nil {
+		return err
+	}
+	reason := endedByMember
+	switch {
+	case replaced(v, e):
+		reason = endedReplaced
+	case e.Account == caller.Account:
+		reason = endedRevoked
+	}
+	g.Leaf = false
+	return s.end(tx, g, reason, now)
+}
+
+// entryNarrowed follows an entry that was left fewer actions.
+func (s *Service) entryNarrowed(tx *store.Tx, e grant.Entry) error {
+	g, err := tx.GrantOf(e.Account, e.Grant)
+	if err != nil {
+		return err
+	}
+	g.Actions &= e.Actions
+	g.Leaf = g.Leaf && e.Actions.Has(chat.Read)
+	return s.narrow(tx, g)
+}
+
+// entryAdded brings a grant to life.
+func (s *Service) entryAdded(tx *store.Tx, e grant.Entry, seq uint64, now int64) error {
+	g, err := tx.GrantOf(e.Account, e.Grant)
+	if err != nil {
+		return err
+	}
+	g.State, g.Changed = string(grant.Live), now
+	if e.Actions.Has(chat.Read) {
+		g.Leaf, g.JoinedSeq = true, seq
+	}
+	if err := s.nameFriends(tx, &g); err != nil {
+		return err
+	}
+	return tx.ChangeGrant(g)
+}
+
+// nameFriends gives each other person of the thread an opaque handle for this partner and person.
+func (s *Service) nameFriends(tx *store.Tx, g *store.Grant) error {
+	list, err := others(tx, g)
+	if err != nil {
+		return err
+	}
+	for _, friend := range list {
+		var fresh [16]byte
+		if _, err := io.ReadFull(s.Rand, fresh[:]); err != nil {
+			return err
+		}
+		if err := tx.SetFriendHandle(g.Account, g.Partner, friend, fresh); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordExposure writes, on the chain of every person concerned, that a reader came within reach of their words, or is out of it: the
+// reader was added or removed, or the person.
+func (s *Service) recordExposure(tx *store.Tx, id chat.ConversationID, v *grant.Verdict, change *roster.Change, now int64) error {
+	before := exposures(v.Before, change.Before())
+	after := exposures(v.After, change.Next())
+	for _, x := range before {
+		if slices.Contains(after, x) {
+			continue
+		}
+		if err := s.record(tx, x.person, v.After.Partner, &proof.Ended{Conversation: id, Grant: x.grant, Partner: v.After.Partner, Epoch: change.Epoch,
+			Granting: x.granting, At: now}); err != nil {
+			return err
+		}
+	}
+	for _, x := range after {
+		if slices.Contains(before, x) {
+			continue
+		}
+		if err := s.record(tx, x.person, v.After.Partner, &proof.Exposed{Conversation: id, Grant: x.grant, Partner: v.After.Partner, Epoch: change.Epoch,
+			Granting: x.granting, AgentKey: x.agentKey, At: now}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exposure is one person within reach of one reader.
+type exposure struct {
+	person   string // handle
+	grant    chat.GrantID
+	granting chat.AccountID
+	agentKey [32]byte
+}
+
+// exposures lists who is within reach of which reader in an epoch, in a fixed order.
+func exposures(t grant.Thread, g *roster.Group) (list []exposure) {
+	people := slices.Sorted(maps.Keys(handles(g)))
+	for _, e := range t.Grants {
+		if !e.Actions.Has(chat.Read) {
+			continue
+		}
+		for _, h := range people {
+			list = append(list, exposure{h, e.Grant, e.Account, e.AgentKey})
+		}
+	}
+	return list
+}
+
+// record writes the next record of the access chain of a person who is known by the handle.
+func (s *Service) record(tx *store.Tx, handle, partner string, p proof.Payload) error {
+	a, err := tx.AccountOf(handle)
+	if err != nil {
+		return err
+	}
+	_, err = s.Ledger.Access(tx, a, partner, p)
+	return err
+}
+
+// after is the hook of a commit that is durable.
+func (s *Service) after(chat.ConversationID, *roster.Change) {
+	s.Ledger.Notify()
+	s.stir()
+}
