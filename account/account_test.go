@@ -587,17 +587,19 @@ func TestPutKeyPackagesRefuses(t *testing.T) {
 		kp   []byte
 		kind chat.Kind
 	}{
-		"another person's":       {bob.keyPackage(false), chat.Forbidden},
-		"another device's":       {phone.keyPackage(false), chat.Forbidden},
-		"another's identity":     {alice.keyPackage(false, func(o *mls.KeyPackageOptions) { o.Identity = []byte(chat.DeviceURI(host, "bob", bob.caller.Device)) }), chat.Forbidden},
-		"another's key":          {alice.keyPackage(false, func(o *mls.KeyPackageOptions) { o.Signer = bob.key.Private() }), chat.Forbidden},
-		"another host":           {alice.keyPackage(false, func(o *mls.KeyPackageOptions) { o.Identity = []byte(chat.DeviceURI("x.example", "alice", alice.caller.Device)) }), chat.Forbidden},
+		"another person's":   {bob.keyPackage(false), chat.Forbidden},
+		"another device's":   {phone.keyPackage(false), chat.Forbidden},
+		"another's identity": {alice.keyPackage(false, func(o *mls.KeyPackageOptions) { o.Identity = []byte(chat.DeviceURI(host, "bob", bob.caller.Device)) }), chat.Forbidden},
+		"another's key":      {alice.keyPackage(false, func(o *mls.KeyPackageOptions) { o.Signer = bob.key.Private() }), chat.Forbidden},
+		"another host": {alice.keyPackage(false, func(o *mls.KeyPackageOptions) {
+			o.Identity = []byte(chat.DeviceURI("x.example", "alice", alice.caller.Device))
+		}), chat.Forbidden},
 		"broken":                 {broken, chat.Invalid},
 		"nothing":                {[]byte{}, chat.Invalid},
 		"no KeyPackage":          {[]byte("hello"), chat.Invalid},
 		"huge":                   {make([]byte, MaxKeyPackageSize+1), chat.TooLarge},
 		"nearly over":            {alice.keyPackage(false, func(o *mls.KeyPackageOptions) { o.NotAfter = w.clock().Add(time.Minute) }), chat.Invalid},
-		"good for years":         {alice.keyPackage(false, func(o *mls.KeyPackageOptions) { o.NotAfter = w.clock().Add(1000 * 24 * time.Hour) }), chat.Invalid},
+		"good for too long":      {alice.keyPackage(false, func(o *mls.KeyPackageOptions) { o.NotAfter = w.clock().Add(200 * 24 * time.Hour) }), chat.Invalid},
 		"last resort among them": {alice.keyPackage(true), chat.Invalid},
 	} {
 		want(t, name, put(c.kp), c.kind)

@@ -218,19 +218,24 @@ func (h held) view() Grant {
 		Handle: h.Handle, Friend: h.Friend, Expiry: h.Expiry}
 }
 
-// Grants lists the grants that were given, ended ones too, in order of their ids, after the one given.
+// Grants lists the grants that were given, ended ones too, in the order of their ids, after the one given.
 func (a *Agent) Grants(after string, limit int) (list []Grant, err error) {
 	err = a.vault.View(func(tx *vault.Tx) error {
-		names, err := tx.List(bucketGrants, after, limit)
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			h, _, err := load[held](tx, bucketGrants, name)
-			if err != nil {
+		for len(list) < limit {
+			names, err := tx.List(bucketGrants, after, limit)
+			if err != nil || len(names) == 0 {
 				return err
 			}
-			list = append(list, h.view())
+			for _, name := range names {
+				h, _, err := load[held](tx, bucketGrants, name)
+				if err != nil {
+					return err
+				}
+				if h.Phase != Asked && len(list) < limit {
+					list = append(list, h.view())
+				}
+				after = name
+			}
 		}
 		return nil
 	})

@@ -73,10 +73,10 @@ func checkRedirect(uri string) error {
 	if err != nil || u.Host == "" || u.Fragment != "" || u.User != nil {
 		return chat.Errorf(chat.Invalid, "the redirect URI must be an absolute URL without a fragment")
 	}
-	if u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()) {
+	if u.Scheme == "https" || u.Scheme == "http" && u.Hostname() != "localhost" && loopback(u.Hostname()) {
 		return nil
 	}
-	return chat.Errorf(chat.Invalid, "the redirect URI must be https, or http on loopback")
+	return chat.Errorf(chat.Invalid, "the redirect URI must be https, or http on 127.0.0.1 or [::1]")
 }
 
 // discover fetches the server's metadata once. Every address in it must be the server's own (RFC 8414 section 3.3, RFC 9700 section 4.4).

@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/hex"
 	"fmt"
+	"io"
 	"strings"
 
 	"letterlock/api"
@@ -154,13 +155,12 @@ type line struct {
 
 // access counts what was served in one access period.
 type access struct {
-	_         struct{} `cbor:",toarray"`
-	Version   uint64
-	Period    int64
-	Epoch     uint64 // of the last entry
-	From, To  uint64
-	Count     uint64
-	Receipted bool
+	_        struct{} `cbor:",toarray"`
+	Version  uint64
+	Period   int64
+	Epoch    uint64 // of the last entry
+	From, To uint64
+	Count    uint64
 }
 
 // pending is a promise whose record is not yet proven.
@@ -184,6 +184,14 @@ type evidence struct {
 	Detail  string
 	Pieces  [][]byte
 }
+
+// What holds secrets prints as a placeholder, whatever the verb.
+func (config) Format(f fmt.State, _ rune) { io.WriteString(f, "(agent's config)") }
+func (asked) Format(f fmt.State, _ rune)  { io.WriteString(f, "(authorization request)") }
+func (held) Format(f fmt.State, _ rune)   { io.WriteString(f, "(grant)") }
+func (tokens) Format(f fmt.State, _ rune) { io.WriteString(f, "(tokens)") }
+func (letter) Format(f fmt.State, _ rune) { io.WriteString(f, "(letter)") }
+func (line) Format(f fmt.State, _ rune)   { io.WriteString(f, "(line)") }
 
 // load reads a value; ok is false where there is none.
 func load[T any](tx *vault.Tx, bucket, name string) (v T, ok bool, err error) {

@@ -20,6 +20,9 @@ const (
 	watchEvery = 5 * time.Second
 	watchWait  = 4        // seconds that one look at the log may wait for an inclusion
 	maxPiece   = 64 << 10 // bytes of a piece of evidence
+
+	tidyEvery   = time.Hour
+	keepLetters = 24 * 3600_000 // ms for which a letter's idempotency key is known
 )
 
 // trust is what this agent judges commits by: the keys that it pinned.
@@ -257,19 +260,50 @@ func (a *Agent) Evidence(after string, limit int) (list []Evidence, err error) {
 
 // Watch follows up promises until ctx ends: a record that is not in the ledger in time ends reading at once, not at the next call.
 func (a *Agent) Watch(ctx context.Context) {
-	t := time.NewTicker(watchEvery)
-	defer t.Stop()
+	look, tidy := time.NewTicker(watchEvery), time.NewTicker(tidyEvery)
+	defer look.Stop()
+	defer tidy.Stop()
 	for {
 		a.look(ctx)
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-look.C:
+		case <-tidy.C:
+			if err := a.tidy(); err != nil {
+				a.log.Error("old state could not be tidied away", slog.Any("error", err))
+			}
 		}
 	}
 }
 
-// look proves what is waiting, a few grants at a time, and forgets old letters.
+// tidy forgets letters whose idempotency keys have had their day, sent or not. Their names are hashes: only their values tell their age.
+func (a *Agent) tidy() error {
+	return a.vault.Update(func(tx *vault.Tx) error {
+		last := ""
+		for {
+			names, err := tx.List(bucketLetters, last, scanBatch)
+			if err != nil || len(names) == 0 {
+				return err
+			}
+			for _, name := range names {
+				last = name
+				l, _, err := load[letter](tx, bucketLetters, name)
+				if err != nil {
+					return err
+				}
+				if l.At > a.millis()-keepLetters {
+					continue
+				}
+				if err := tx.Delete(bucketLetters, name); err != nil {
+					return err
+				}
+			}
+		}
+	})
+}
+
+// look proves what is waiting, a few grants at a time.
 func (a *Agent) look(ctx context.Context) {
 	ids, err := a.withPromises()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,7 +103,7 @@ func (tx vaultTx) List(bucket, after string, fn func(string, []byte) (bool, erro
 }
 
 func dialServer(url string, account chat.AccountID, id chat.DeviceID, key ed25519.PrivateKey) (device.Server, error) {
-	return httpclient.NewDevice(httpclient.Options{BaseURL: url}, key, api.SignIn{Account: account, Device: id}, "")
+	return httpclient.NewDevice(httpclient.Options{BaseURL: url, Now: time.Now, Rand: rand.Reader}, key, api.SignIn{Account: account, Device: id}, "")
 }
 
 func (f *clientFlags) open() (*vault.Vault, error) {

@@ -14,10 +14,17 @@ import (
 	"letterlock/store"
 )
 
+// CheckReport says what Check has read and what does not fit.
+type CheckReport struct {
+	Conversations int      `json:"conversations"`
+	Entries       uint64   `json:"entries"`
+	Problems      []string `json:"problems"`
+}
+
 // Check reads every conversation of a store from its founding and says what does not fit: a sequence with gaps, an entry in the wrong
 // epoch, a register or roster that differs from the replay of the commits, members that differ from the leaves, a tombstone without a
 // hash, a Welcome that nobody or too many wait for. It needs the store to itself and changes nothing.
-func Check(ctx context.Context, s *store.Store) (problems []string, err error) {
+func Check(ctx context.Context, s *store.Store) (report CheckReport, err error) {
 	var after chat.ConversationID
 	for {
 		var ids []chat.ConversationID
@@ -25,14 +32,16 @@ func Check(ctx context.Context, s *store.Store) (problems []string, err error) {
 			ids, err = tx.ConversationIDs(after, 1000)
 			return err
 		}); err != nil || len(ids) == 0 {
-			return problems, err
+			return report, err
 		}
 		for _, id := range ids {
 			r := replay{id: id}
 			if err := s.View(ctx, r.run); err != nil {
-				return problems, err
+				return report, err
 			}
-			problems = append(problems, r.problems...)
+			report.Conversations++
+			report.Entries += r.seq
+			report.Problems = append(report.Problems, r.problems...)
 		}
 		after = ids[len(ids)-1]
 	}

@@ -8,7 +8,6 @@ import (
 
 	"letterlock/canon"
 	"letterlock/chat"
-	"letterlock/grant"
 	"letterlock/proof"
 	"letterlock/store"
 )
@@ -97,7 +96,7 @@ func (s *Service) statement(a *store.Access) *proof.Statement {
 
 // due lists the statements of periods that are over and that the agent has not countersigned.
 func (s *Service) due(tx *store.Tx, c *call) (statements [][]byte, err error) {
-	list, err := tx.AccessNotCountersigned(c.grant.Conversation, c.grant.ID, maxDue)
+	list, err := tx.AccessesRunning(c.grant.Conversation, c.grant.ID, maxDue)
 	for i := range list {
 		if list[i].Period < proof.Period(c.now) {
 			statements = append(statements, s.statement(&list[i]).Bytes())
@@ -107,7 +106,8 @@ func (s *Service) due(tx *store.Tx, c *call) (statements [][]byte, err error) {
 }
 
 // CloseAccess takes the receipt of a period. The receipt is signed by the grant's key, which is all that it needs: it is taken without a
-// token, since a grant's last receipt may come after its end. The same receipt again changes nothing.
+// token, since a grant's last receipt comes after its end. One that comes after the server closed the period by its own word is kept,
+// and changes no record. The same receipt again changes nothing.
 func (s *Service) CloseAccess(ctx context.Context, receipt []byte) error {
 	said, err := peekReceipt(receipt)
 	if err != nil {
@@ -129,19 +129,29 @@ func (s *Service) CloseAccess(ctx context.Context, receipt []byte) error {
 		if errors.Is(err, store.ErrNotFound) || err == nil && !bytes.Equal(s.statement(&a).Bytes(), signed.Bytes()) {
 			return errNoPeriod
 		}
-		if err != nil || a.Closed == store.AccessCountersigned {
+		if err != nil {
 			return err
 		}
-		if a.Closed == store.AccessRunning && a.Period == proof.Period(s.ms()) && g.State == string(grant.Live) {
-			return chat.Errorf(chat.Invalid, "the access period is not over")
-		}
-		a.Closed = store.AccessCountersigned
-		return s.close(tx, &g, a, countersignature)
+		return s.takeReceipt(tx, &g, a, receipt, countersignature)
 	})
 	if err == nil {
 		s.Ledger.Notify()
 	}
 	return err
+}
+
+func (s *Service) takeReceipt(tx *store.Tx, g *store.Grant, a store.Access, receipt, countersignature []byte) error {
+	a.Receipt = receipt
+	switch {
+	case a.Closed == store.AccessCountersigned:
+		return nil
+	case a.Closed == store.AccessStated:
+		return tx.PutAccess(a)
+	case a.CloseBy == 0 && a.Period == proof.Period(s.ms()):
+		return chat.Errorf(chat.Invalid, "the access period is not over")
+	}
+	a.Closed = store.AccessCountersigned
+	return s.close(tx, g, a, countersignature)
 }
 
 var errNoPeriod = chat.Errorf(chat.NotFound, "the receipt does not state what was served: compare it with the entries that came")
@@ -158,7 +168,7 @@ func peekReceipt(receipt []byte) (*proof.Statement, error) {
 	return proof.ParseStatement(signed.Body)
 }
 
-// close writes the close of a period onto the chain of every person who has its open.
+// close writes the one close of a period onto the chain of every person who has its open.
 func (s *Service) close(tx *store.Tx, g *store.Grant, a store.Access, countersignature []byte) error {
 	opens, err := tx.AccessOpens(a.Conversation, a.Grant, a.Period)
 	if err != nil {
@@ -172,19 +182,34 @@ func (s *Service) close(tx *store.Tx, g *store.Grant, a store.Access, countersig
 	return tx.PutAccess(a)
 }
 
-// closeAll closes, by the server's word alone, what a grant that reads no more has not countersigned. A receipt that comes later is
-// recorded beside it.
-func (s *Service) closeAll(tx *store.Tx, g *store.Grant) error {
+// receiptWithin is how long after the end of its reading an agent may hand in its last receipts, in milliseconds. Then the server closes
+// by its own word.
+const receiptWithin = 10 * 60 * 1000
+
+// sweepAccesses closes what no receipt came for.
+func (s *Service) sweepAccesses(ctx context.Context, now int64) error {
 	for {
-		list, err := tx.AccessesRunning(g.Conversation, g.ID, maxDue)
-		if err != nil || len(list) == 0 {
-			return err
-		}
-		for _, a := range list {
-			a.Closed = store.AccessStated
-			if err := s.close(tx, g, a, nil); err != nil {
+		n := 0
+		err := s.update(ctx, func(tx *store.Tx) error {
+			list, err := tx.AccessesDue(now, sweepPage)
+			if err != nil {
 				return err
 			}
+			n = len(list)
+			for _, a := range list {
+				g, err := tx.Grant(a.Grant)
+				if err != nil {
+					return err
+				}
+				a.Closed = store.AccessStated
+				if err := s.close(tx, &g, a, nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || n == 0 {
+			return err
 		}
 	}
 }

@@ -146,46 +146,53 @@ func handles(g *roster.Group) map[string]bool {
 	return people
 }
 
-// statement of control: a revocation or narrowing, its signature checked.
+// control is a revocation or narrowing whose signature was checked.
 type control struct {
-	revocation *grant.Revocation // or
-	narrowing  *grant.Narrowing
-	signed     []byte
+	grant     chat.GrantID
+	counter   uint64
+	narrowing *grant.Narrowing // nil: a revocation
+	signed    []byte
 }
 
-func (c *control) grant() chat.GrantID {
-	if c.revocation != nil {
-		return c.revocation.Grant
+// left is what the statement leaves: nothing, after a revocation.
+func (c *control) left() chat.Actions {
+	if c.narrowing == nil {
+		return 0
 	}
-	return c.narrowing.Grant
+	return c.narrowing.Actions
 }
 
-// openControl reads a revocation or narrowing and checks that a device of the caller's account signed it for a grant of that account.
+func (c *control) payload() proof.Payload {
+	if c.narrowing == nil {
+		return &proof.Revoke{Signed: c.signed}
+	}
+	return &proof.Narrow{Signed: c.signed}
+}
+
+// openControl reads a revocation or narrowing and checks that a device of the caller's account signed it, for a grant of that account.
 func (s *Service) openControl(tx *store.Tx, signed []byte, caller api.Caller) (*control, store.Grant, error) {
-	c := &control{signed: signed}
-	r, err := grant.PeekRevocation(signed)
-	if err == nil {
+	if r, err := grant.PeekRevocation(signed); err == nil {
 		key, g, err := s.controlled(tx, r.Account, r.Device, r.Grant, caller)
 		if err != nil {
 			return nil, g, err
 		}
-		if c.revocation, err = grant.OpenRevocation(signed, key); err != nil {
+		if r, err = grant.OpenRevocation(signed, key); err != nil {
 			return nil, g, err
 		}
-		return c, g, checkControl(g, r.Handle, r.Partner, r.Conversation)
+		return &control{r.Grant, r.Counter, nil, signed}, g, checkControl(g, r.Handle, r.Partner, r.Conversation)
 	}
 	n, err := grant.PeekNarrowing(signed)
 	if err != nil {
-		return nil, store.Grant{}, chat.Wrap(chat.Invalid, err, "this is neither a revocation nor a narrowing")
+		return nil, store.Grant{}, chat.Wrap(chat.Invalid, err, "this is neither a grant nor a revocation nor a narrowing")
 	}
 	key, g, err := s.controlled(tx, n.Account, n.Device, n.Grant, caller)
 	if err != nil {
 		return nil, g, err
 	}
-	if c.narrowing, err = grant.OpenNarrowing(signed, key); err != nil {
+	if n, err = grant.OpenNarrowing(signed, key); err != nil {
 		return nil, g, err
 	}
-	return c, g, checkControl(g, n.Handle, n.Partner, n.Conversation)
+	return &control{n.Grant, n.Counter, n, signed}, g, checkControl(g, n.Handle, n.Partner, n.Conversation)
 }
 
 // controlled finds the key to check a control statement with, and the grant it is about.
@@ -215,11 +222,17 @@ func checkControl(g store.Grant, handle, partner string, id chat.ConversationID)
 	return nil
 }
 
-// bundle opens the control statements that came with a commit and compares them with what the commit does: each entry of the
-// committer's own account that goes needs its signed revocation, each that is narrowed its signed narrowing, and there is no other.
-// Not needed is one for an entry that a new grant replaces, and for a grant that has ended already.
+// outcome is what a commit leaves of a grant of the committer's account.
+type outcome struct {
+	left chat.Actions // 0: it ends
+	must bool         // the grant stands otherwise: a signed statement has to say so
+}
+
+// bundle opens the control statements that came with a commit and compares them with what it does: each entry of the committer's own
+// account that goes needs its signed revocation, each that is narrowed its signed narrowing, and no statement is about anything else.
+// An entry that a new grant replaces needs none; nor does a grant for which the server has the statement already.
 func (s *Service) bundle(tx *store.Tx, v *grant.Verdict, signed [][]byte, caller api.Caller) ([]*control, error) {
-	needed, err := s.needed(tx, v, caller)
+	outcomes, err := s.outcomes(tx, v, caller)
 	if err != nil {
 		return nil, err
 	}
@@ -229,25 +242,23 @@ func (s *Service) bundle(tx *store.Tx, v *grant.Verdict, signed [][]byte, caller
 		if err != nil {
 			return nil, err
 		}
-		left, ok := needed[c.grant()]
-		switch {
-		case !ok:
+		o, ok := outcomes[c.grant]
+		if !ok || c.left() != o.left {
 			return nil, chat.Errorf(chat.Invalid, "the commit carries a revocation or narrowing that it does not carry out")
-		case left == 0 && c.revocation == nil, left != 0 && (c.narrowing == nil || c.narrowing.Actions != left):
-			return nil, chat.Errorf(chat.Invalid, "the commit does something else than its signed statement says")
 		}
-		delete(needed, c.grant())
+		delete(outcomes, c.grant)
 		list = append(list, c)
 	}
-	if len(needed) != 0 {
-		return nil, chat.Errorf(chat.Unproven, "a commit that ends or narrows a grant of one's own carries the signed revocation or narrowing")
+	for _, o := range outcomes {
+		if o.must {
+			return nil, chat.Errorf(chat.Unproven, "a commit that ends or narrows a grant of one's own carries the signed revocation or narrowing")
+		}
 	}
 	return list, nil
 }
 
-// needed lists the grants that a commit ends (0) or narrows (to these actions) and that need a signed statement for it.
-func (s *Service) needed(tx *store.Tx, v *grant.Verdict, caller api.Caller) (map[chat.GrantID]chat.Actions, error) {
-	list := map[chat.GrantID]chat.Actions{}
+func (s *Service) outcomes(tx *store.Tx, v *grant.Verdict, caller api.Caller) (map[chat.GrantID]outcome, error) {
+	list := map[chat.GrantID]outcome{}
 	for _, e := range v.Ended {
 		if e.Account != caller.Account || replaced(v, e) {
 			continue
@@ -256,18 +267,14 @@ func (s *Service) needed(tx *store.Tx, v *grant.Verdict, caller api.Caller) (map
 		if err != nil {
 			return nil, err
 		}
-		if g.State == string(grant.Live) {
-			list[e.Grant] = 0
-		}
+		list[e.Grant] = outcome{0, g.State == string(grant.Live)}
 	}
 	for _, n := range v.Narrowed {
 		g, err := tx.GrantOf(n.After.Account, n.After.Grant)
 		if err != nil {
 			return nil, err
 		}
-		if g.State == string(grant.Live) && g.Actions != n.After.Actions {
-			list[n.After.Grant] = n.After.Actions
-		}
+		list[n.After.Grant] = outcome{n.After.Actions, g.State == string(grant.Live) && !n.After.Actions.Has(g.Actions)}
 	}
 	return list, nil
 }
@@ -298,17 +305,21 @@ func (s *Service) committed(tx *store.Tx, id chat.ConversationID, change *roster
 	}
 	now := s.ms()
 	for _, c := range said {
-		if _, err := s.control(tx, c, caller.Account, v.After.Partner); err != nil {
+		g, err := tx.GrantOf(caller.Account, c.grant)
+		if err != nil {
+			return err
+		}
+		if _, err := s.control(tx, c, &g); err != nil {
 			return err
 		}
 	}
 	for _, e := range v.Ended {
-		if err := s.entryEnded(tx, v, e, caller, now); err != nil {
+		if err := s.entryEnded(tx, v, e, now); err != nil {
 			return err
 		}
 	}
 	for _, n := range v.Narrowed {
-		if err := s.entryNarrowed(tx, n.After); err != nil {
+		if err := s.entryNarrowed(tx, n.After, now); err != nil {
 			return err
 		}
 	}
@@ -333,32 +344,27 @@ func callerOf(tx *store.Tx, who chat.Identity) (api.Caller, error) {
 	return api.Caller{Account: a, Handle: who.Handle, Device: who.Device}, err
 }
 
-// entryEnded follows an entry that left the thread. Its leaf left with it.
-func (s *Service) entryEnded(tx *store.Tx, v *grant.Verdict, e grant.Entry, caller api.Caller, now int64) error {
+// entryEnded follows an entry that left the thread, and its leaf with it.
+func (s *Service) entryEnded(tx *store.Tx, v *grant.Verdict, e grant.Entry, now int64) error {
 	g, err := tx.GrantOf(e.Account, e.Grant)
 	if err != nil {
 		return err
-	}
-	reason := endedByMember
-	switch {
-	case replaced(v, e):
-		reason = endedReplaced
-	case e.Account == caller.Account:
-		reason = endedRevoked
 	}
 	g.Leaf = false
-	return s.end(tx, g, reason, now)
+	if replaced(v, e) {
+		return s.end(tx, &g, endedReplaced, now)
+	}
+	return s.end(tx, &g, endedByMember, now)
 }
 
-// entryNarrowed follows an entry that was left fewer actions.
-func (s *Service) entryNarrowed(tx *store.Tx, e grant.Entry) error {
+// entryNarrowed follows an entry that was left fewer actions. The row has them already, from the signed statement.
+func (s *Service) entryNarrowed(tx *store.Tx, e grant.Entry, now int64) error {
 	g, err := tx.GrantOf(e.Account, e.Grant)
 	if err != nil {
 		return err
 	}
-	g.Actions &= e.Actions
 	g.Leaf = g.Leaf && e.Actions.Has(chat.Read)
-	return s.narrow(tx, g)
+	return s.narrow(tx, &g, now)
 }
 
 // entryAdded brings a grant to life.

@@ -111,29 +111,22 @@ func (s *Service) checkRequest(g *grant.Grant, r *api.ConsentRequest) error {
 	case g.Expiry <= now:
 		return chat.Errorf(chat.Invalid, "the grant has expired already")
 	}
-	key, err := s.checkKeyPackage(g, r)
-	if err != nil {
-		return err
-	}
-	if key != nil && !bytes.Equal(key, g.AgentKey[:]) {
-		return chat.Errorf(chat.Tampered, "the request's KeyPackage is another agent's")
-	}
-	return nil
+	return s.checkKeyPackage(g.Actions, g.AgentKey[:], r)
 }
 
-// checkKeyPackage wants, for read, a KeyPackage that can enter the thread under this grant, and returns its signature key.
-func (s *Service) checkKeyPackage(g *grant.Grant, r *api.ConsentRequest) ([]byte, error) {
-	if !g.Actions.Has(chat.Read) {
-		return nil, nil
+// checkKeyPackage wants, for read, a KeyPackage that can enter the thread under this grant with the agent's key.
+func (s *Service) checkKeyPackage(actions chat.Actions, agentKey []byte, r *api.ConsentRequest) error {
+	if !actions.Has(chat.Read) {
+		return nil
 	}
 	info, err := roster.InspectKeyPackage(r.KeyPackage, s.Now())
 	if err != nil {
-		return nil, chat.Wrap(chat.Invalid, err, "the request's KeyPackage cannot be used")
+		return chat.Wrap(chat.Invalid, err, "the request's KeyPackage cannot be used")
 	}
-	if string(info.Identity) != chat.AgentURI(s.Host, g.Partner, g.ID) {
-		return nil, chat.Errorf(chat.Tampered, "the request's KeyPackage is another agent's")
+	if string(info.Identity) != chat.AgentURI(s.Host, r.Partner.ID, r.Grant) || !bytes.Equal(info.SignatureKey, agentKey) {
+		return chat.Errorf(chat.Tampered, "the request's KeyPackage is another agent's")
 	}
-	return info.SignatureKey, nil
+	return nil
 }
 
 // checkThread wants the grant to fit a shared thread of its partner in which the caller's device is.
@@ -263,11 +256,8 @@ func (s *Service) putControl(ctx context.Context, signed []byte, caller api.Call
 			return err
 		}
 		g = row
-		rec, err = s.control(tx, c, g.Account, g.Partner)
-		if err != nil {
-			return err
-		}
-		return s.carryOut(tx, c, &g)
+		rec, err = s.control(tx, c, &g)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -283,26 +273,33 @@ func (s *Service) putControl(ctx context.Context, signed []byte, caller api.Call
 	return rec, nil
 }
 
-// control records a control statement; the same one again gives the same record.
-func (s *Service) control(tx *store.Tx, c *control, a chat.AccountID, partner string) (*proof.Record, error) {
-	if c.revocation != nil {
-		return s.Ledger.Control(tx, a, partner, c.revocation.Counter, &proof.Revoke{Signed: c.signed})
+// control records a control statement and carries it out: g becomes what it says. A statement that was recorded before gives the same record
+// and changes nothing.
+func (s *Service) control(tx *store.Tx, c *control, g *store.Grant) (*proof.Record, error) {
+	head, err := tx.LedgerHead(store.LedgerChain{Account: g.Account, Partner: g.Partner, Chain: uint8(proof.Control)})
+	if err != nil {
+		return nil, err
 	}
-	return s.Ledger.Control(tx, a, partner, c.narrowing.Counter, &proof.Narrow{Signed: c.signed})
+	if c.counter > head.N {
+		if err := s.carryOut(tx, c, g); err != nil {
+			return nil, err
+		}
+	}
+	return s.Ledger.Control(tx, g.Account, g.Partner, c.counter, c.payload())
 }
 
-// carryOut changes the row as the statement says. What is narrowed already to no more than that stays as it is.
 func (s *Service) carryOut(tx *store.Tx, c *control, g *store.Grant) error {
-	if c.revocation != nil {
-		err := s.end(tx, *g, endedRevoked, s.ms())
-		if g.State == string(grant.Pending) || g.State == string(grant.Live) {
-			g.State, g.Reason = string(grant.Ended), endedRevoked
-		}
-		return err
-	}
-	if !g.Actions.Has(c.narrowing.Actions) {
-		return chat.Errorf(chat.Forbidden, "a narrowing leaves fewer actions, it adds none")
+	now := s.ms()
+	switch {
+	case g.Reason == endedRevoked || g.Reason == endedReplaced:
+		return chat.Errorf(chat.Gone, "the grant was %s before", g.Reason)
+	case c.narrowing == nil:
+		return s.end(tx, g, endedRevoked, now)
+	case g.State != string(grant.Live) && g.State != string(grant.Pending):
+		return chat.Errorf(chat.Gone, "the grant has ended")
+	case g.Actions == c.narrowing.Actions || !g.Actions.Has(c.narrowing.Actions):
+		return chat.Errorf(chat.Forbidden, "a narrowing leaves fewer actions than there are, and adds none")
 	}
 	g.Actions = c.narrowing.Actions
-	return s.narrow(tx, *g)
+	return s.narrow(tx, g, now)
 }

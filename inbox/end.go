@@ -24,33 +24,39 @@ const (
 )
 
 // end ends a grant: its row, its tokens, its mailbox, its access periods. The leaf, where there is one still, is the thread's: see
-// Sweep. Ending an ended grant stores what changed in its row and nothing else.
-func (s *Service) end(tx *store.Tx, g store.Grant, reason string, now int64) error {
+// Sweep. Of a grant that has ended already the row is stored as it is, but for a revocation, which is a better reason than any other.
+func (s *Service) end(tx *store.Tx, g *store.Grant, reason string, now int64) error {
 	if g.State != string(grant.Pending) && g.State != string(grant.Live) {
-		return tx.ChangeGrant(g)
+		if reason == endedRevoked {
+			g.Reason = reason
+		}
+		return tx.ChangeGrant(*g)
 	}
 	g.State, g.Reason, g.Changed = string(grant.Ended), reason, now
-	if err := tx.ChangeGrant(g); err != nil {
+	if err := tx.ChangeGrant(*g); err != nil {
 		return err
 	}
 	if err := s.OAuth.EndTokens(tx, g.ID); err != nil {
 		return err
 	}
-	if err := tx.EmptyMailbox(store.AgentMailbox(g.ID)); err != nil {
-		return err
-	}
-	return s.closeAll(tx, &g)
+	return s.endReading(tx, g, now)
 }
 
-// narrow stores a grant that was left fewer actions. One that reads no more has nothing more to be served.
-func (s *Service) narrow(tx *store.Tx, g store.Grant) error {
-	if err := tx.ChangeGrant(g); err != nil || g.Actions.Has(chat.Read) {
+// narrow stores a grant that was left fewer actions.
+func (s *Service) narrow(tx *store.Tx, g *store.Grant, now int64) error {
+	if err := tx.ChangeGrant(*g); err != nil || g.Actions.Has(chat.Read) {
 		return err
 	}
+	return s.endReading(tx, g, now)
+}
+
+// endReading takes from a grant what it could still fetch, and sees to it that what it was served is closed, by the agent's receipt or, when
+// none comes, by the server's word.
+func (s *Service) endReading(tx *store.Tx, g *store.Grant, now int64) error {
 	if err := tx.EmptyMailbox(store.AgentMailbox(g.ID)); err != nil {
 		return err
 	}
-	return s.closeAll(tx, &g)
+	return tx.CloseAccessesBy(g.Conversation, g.ID, now+receiptWithin)
 }
 
 // stir wakes Run: something ended.
@@ -96,8 +102,9 @@ func (s *Service) Sweep(ctx context.Context) error {
 			return tx.ChangeGrant(g)
 		}),
 		s.sweepAll(ctx, func(tx *store.Tx) ([]store.Grant, error) { return tx.GrantsExpired(string(grant.Live), now, sweepPage) },
-			func(tx *store.Tx, g store.Grant) error { return s.end(tx, g, endedExpired, now) }),
+			func(tx *store.Tx, g store.Grant) error { return s.end(tx, &g, endedExpired, now) }),
 		s.sweepPartners(ctx, now),
+		s.sweepAccesses(ctx, now),
 	)
 	s.Ledger.Notify()
 	return errors.Join(err, s.proposeRemovals(ctx))
@@ -139,7 +146,7 @@ func (s *Service) sweepPartners(ctx context.Context, now int64) error {
 		for _, state := range []grant.State{grant.Live, grant.Pending} {
 			err = errors.Join(err, s.sweepAll(ctx, func(tx *store.Tx) ([]store.Grant, error) {
 				return tx.GrantsUnder(p.row.ID, string(state), standing, sweepPage)
-			}, func(tx *store.Tx, g store.Grant) error { return s.end(tx, g, endedAgreement, now) }))
+			}, func(tx *store.Tx, g store.Grant) error { return s.end(tx, &g, endedAgreement, now) }))
 		}
 	}
 	return err
@@ -188,7 +195,7 @@ func (s *Service) DeviceRemoved(tx *store.Tx, a chat.AccountID, d chat.DeviceID,
 		if g.Device != d {
 			continue
 		}
-		if err := s.end(tx, g, endedStolen, s.ms()); err != nil {
+		if err := s.end(tx, &g, endedStolen, s.ms()); err != nil {
 			return err
 		}
 	}
@@ -214,7 +221,7 @@ func (s *Service) PreferencesChanged(tx *store.Tx, a chat.AccountID, wishes keyc
 			return err
 		}
 		for _, g := range list {
-			if err := s.end(tx, g, endedRefused, s.ms()); err != nil {
+			if err := s.end(tx, &g, endedRefused, s.ms()); err != nil {
 				return err
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"letterlock/api"
+	"letterlock/chat"
+	"letterlock/ledger"
 	"letterlock/proof"
 	"letterlock/store"
 )
@@ -43,4 +45,36 @@ func (s *Service) Records(ctx context.Context, q api.RecordQuery) (out api.Recor
 		out.Records[i] = api.Record{Record: p.Record.Bytes(), Proof: p.Proof}
 	}
 	return out, nil
+}
+
+// Bundle is everything a stranger needs to check the caller's history with a partner offline.
+func (s *Service) Bundle(ctx context.Context, id string) ([]byte, error) {
+	caller, err := api.CallerFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := chat.CheckPartner(id); err != nil {
+		return nil, err
+	}
+	about := ledger.Subject{Account: caller.Account, Handle: caller.Handle, Partner: id}
+	err = s.view(ctx, func(tx *store.Tx) error {
+		chain, err := s.People.Chain(tx, caller.Account)
+		if err != nil {
+			return err
+		}
+		about.KeyChain = chain.Entries()
+		list, err := tx.Agreements(id)
+		for _, a := range list {
+			about.Agreements = append(about.Agreements, a.Agreement)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.Ledger.Bundle(ctx, about)
+	if err != nil {
+		return nil, failed(err)
+	}
+	return b.Bytes()
 }

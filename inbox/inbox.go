@@ -51,7 +51,7 @@ type OAuth interface {
 	// Consent reads an open request. Of the partner it knows the id alone.
 	Consent(ctx context.Context, request string) (api.ConsentRequest, error)
 	// Approve issues the code for exactly this grant and says where the person's browser goes. It may narrow, never widen.
-	Approve(ctx context.Context, request string, a chat.AccountID, g chat.GrantID, actions chat.Actions) (redirect string, err error)
+	Approve(ctx context.Context, request string, g chat.GrantID, actions chat.Actions) (redirect string, err error)
 	// Refuse ends the request.
 	Refuse(ctx context.Context, request string) (redirect string, err error)
 	// EndTokens ends every token of a grant, within the transaction that ends the grant.

@@ -4,23 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
-	"net/url"
-	"slices"
 	"sync"
 
 	"letterlock/api"
 	"letterlock/chat"
 	"letterlock/grant"
+	"letterlock/oauth"
 	"letterlock/proof"
 	"letterlock/store"
-)
-
-// Limits of a registration.
-const (
-	maxRedirects = 16
-	maxRedirect  = 512     // bytes
-	maxJWKS      = 8 << 10 // bytes
 )
 
 // partner is a partner with its newest agreement, as read in one transaction.
@@ -93,7 +84,10 @@ func (s *Service) partners(tx *store.Tx) ([]*partner, error) {
 // PutPartner registers a partner's OAuth client and, where the registration holds an offer, countersigns it: the agreement is then in
 // force, logged in clear, and takes the place of the one before, whose grants end. The same registration again changes nothing.
 func (s *Service) PutPartner(ctx context.Context, r api.AcceptAgreement) (api.AgreementInForce, error) {
-	if err := checkClient(&r.Registration); err != nil {
+	if err := chat.CheckPartner(r.Registration.Partner); err != nil {
+		return api.AgreementInForce{}, err
+	}
+	if err := oauth.CheckClient(r.Registration.ClientJWKS, r.Registration.RedirectURIs); err != nil {
 		return api.AgreementInForce{}, err
 	}
 	err := s.update(ctx, func(tx *store.Tx) error {
@@ -206,46 +200,6 @@ func (s *Service) putClient(tx *store.Tx, r api.AcceptAgreement) error {
 		return chat.Errorf(chat.Invalid, "the agent certificate is for something else")
 	}
 	return tx.PutOAuthClient(store.OAuthClient{ID: p.row.ID, JWKS: r.Registration.ClientJWKS, RedirectURIs: r.Registration.RedirectURIs, Created: s.ms()})
-}
-
-// checkClient checks what the OAuth client is registered with. Whether the keys can be used is for package oauth.
-func checkClient(r *api.Registration) error {
-	if err := chat.CheckPartner(r.Partner); err != nil {
-		return err
-	}
-	if len(r.ClientJWKS) == 0 || len(r.ClientJWKS) > maxJWKS {
-		return chat.Errorf(chat.Invalid, "client_jwks: the client's public keys are missing or larger than %d bytes", maxJWKS)
-	}
-	if len(r.RedirectURIs) == 0 || len(r.RedirectURIs) > maxRedirects {
-		return chat.Errorf(chat.Invalid, "redirect_uris: between 1 and %d", maxRedirects)
-	}
-	for i, u := range r.RedirectURIs {
-		if err := checkRedirect(u); err != nil {
-			return err
-		}
-		if slices.Contains(r.RedirectURIs[:i], u) {
-			return chat.Errorf(chat.Invalid, "redirect_uris: one stands there twice")
-		}
-	}
-	return nil
-}
-
-// checkRedirect takes https, and http to the client's own machine (RFC 8252 section 7.3).
-func checkRedirect(uri string) error {
-	u, err := url.Parse(uri)
-	if err != nil || len(uri) > maxRedirect || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return chat.Errorf(chat.Invalid, "a redirect URI must be an absolute URL without user and fragment")
-	}
-	for _, r := range uri {
-		if r <= ' ' || r >= 0x7f {
-			return chat.Errorf(chat.Invalid, "a redirect URI must be plain ASCII without spaces")
-		}
-	}
-	ip := net.ParseIP(u.Hostname())
-	if u.Scheme != "https" && !(u.Scheme == "http" && ip != nil && ip.IsLoopback()) {
-		return chat.Errorf(chat.Invalid, "a redirect URI must be https, or http to a loopback address")
-	}
-	return nil
 }
 
 // StopPartner is the operator's one switch: from now on every call of the partner is refused, its grants end, its leaves are proposed

@@ -99,7 +99,7 @@ func (s *Service) openPost(tx *store.Tx, c *call, p *posting, key string) (err e
 	if h.Epoch != c.thread.epoch {
 		return chat.Errorf(chat.StaleEpoch, "the letter was sealed for epoch %d, the thread is in %d: take the new slot and seal it again", h.Epoch, c.thread.epoch)
 	}
-	return c.partner.checkLabels(h.Labels)
+	return report.CheckLabels(c.partner.said, h.Labels.Interface, h.Labels.Surface, h.Labels.Variant)
 }
 
 // knownPost finds the answer to a message that is in the log.
@@ -116,19 +116,6 @@ func knownPost(tx *store.Tx, c *call, m chat.MessageID) (*api.Accepted, error) {
 		return nil, chat.Errorf(chat.Gone, "the message was taken back")
 	}
 	return &api.Accepted{Seq: old.Seq, Epoch: old.Epoch, At: old.At}, nil
-}
-
-// checkLabels wants each label to be one of those that the agreement lists, or empty.
-func (p *partner) checkLabels(l envelope.Labels) error {
-	for _, c := range []struct {
-		what, label string
-		listed      []string
-	}{{"interface", l.Interface, p.said.Interfaces}, {"surface", l.Surface, p.said.Surfaces}, {"variant", l.Variant, p.said.Variants}} {
-		if c.label != "" && !slices.Contains(c.listed, c.label) {
-			return chat.Errorf(chat.Invalid, "the agreement lists no such %s", c.what)
-		}
-	}
-	return nil
 }
 
 // recordPost is the decision for good, within the transaction that appends the post, and all that is written beside it.
@@ -311,4 +298,35 @@ func (s *Service) recordTakeBack(tx *store.Tx, b *takingBack, seq uint64, at int
 	_, err = s.Ledger.Access(tx, c.grant.Account, c.grant.Partner, &proof.Delete{Conversation: c.grant.Conversation, Grant: c.grant.ID,
 		Message: b.said.Message, Seq: old.Seq, At: at})
 	return err
+}
+
+// Link makes a share link, for an agent that may send, out of the same allowance a minute as letters have.
+func (s *Service) Link(ctx context.Context, r api.InboxLink) (out api.InboxLinked, err error) {
+	return out, s.acting(ctx, s.update, func(tx *store.Tx, c *call) error {
+		if err := c.may(chat.Send); err != nil {
+			return err
+		}
+		if c.grant.LinksUntil, err = c.spend(c.grant.LinksUntil, "links"); err != nil {
+			return err
+		}
+		if err := tx.ChangeGrant(c.grant); err != nil {
+			return err
+		}
+		to, err := s.recipient(tx, c)
+		if err != nil {
+			return err
+		}
+		out, err = s.Reports.NewLink(tx, c.partner.said, r, to)
+		return err
+	})
+}
+
+// PutFigures stores the partner's own counts. Any live grant of the partner will do: they are the partner's, not the person's.
+func (s *Service) PutFigures(ctx context.Context, r api.InboxFigures) error {
+	return s.acting(ctx, s.update, func(tx *store.Tx, c *call) error {
+		if err := c.may(c.grant.Actions); err != nil {
+			return err
+		}
+		return s.Reports.PutFigures(tx, c.partner.said, r)
+	})
 }

@@ -73,6 +73,8 @@ type Access struct {
 	Epoch        uint64 // of the last entry served
 	First, Last  uint64
 	Closed       AccessClosed
+	CloseBy      int64  // ms: when the server closes it by its word; 0: the grant reads still
+	Receipt      []byte // the agent's; empty: none
 }
 
 // AccessClosed says how an access period was closed.
@@ -131,15 +133,31 @@ func (tx *Tx) EndAgreement(partner string, number uint64, at int64) error {
 	return err
 }
 
-// Agreement reads one agreement.
-func (tx *Tx) Agreement(partner string, number uint64) (a Agreement, err error) {
+const agreementColumns = `partner, number, agreement, hash, leaf_hash, accepted, ended`
+
+func scanAgreement(scan func(...any) error) (a Agreement, err error) {
 	var hash, leaf []byte
-	err = tx.one([]any{&a.Partner, &a.Number, &a.Agreement, &hash, &leaf, &a.Accepted, &a.Ended},
-		`SELECT partner, number, agreement, hash, leaf_hash, accepted, ended FROM agreements WHERE partner = $1 AND number = $2`,
-		partner, int64(number))
-	copy(a.Hash[:], hash)
-	copy(a.LeafHash[:], leaf)
+	err = scan(&a.Partner, &a.Number, &a.Agreement, &hash, &leaf, &a.Accepted, &a.Ended)
+	if err == nil && (copy(a.Hash[:], hash) != len(a.Hash) || copy(a.LeafHash[:], leaf) != len(a.LeafHash)) {
+		err = fmt.Errorf("store: agreement row of %s is damaged", a.Partner)
+	}
 	return a, err
+}
+
+// Agreement reads one agreement.
+func (tx *Tx) Agreement(partner string, number uint64) (Agreement, error) {
+	return scanAgreement(func(dst ...any) error {
+		return tx.one(dst, `SELECT `+agreementColumns+` FROM agreements WHERE partner = $1 AND number = $2`, partner, int64(number))
+	})
+}
+
+// Agreements lists a partner's agreements, by number.
+func (tx *Tx) Agreements(partner string) (list []Agreement, err error) {
+	return list, tx.list(func(scan func(...any) error) error {
+		a, err := scanAgreement(scan)
+		list = append(list, a)
+		return err
+	}, `SELECT `+agreementColumns+` FROM agreements WHERE partner = $1 ORDER BY number`, partner)
 }
 
 const grantColumns = `account, grant_id, handle, device, partner, conversation, agreement, hash, signed, request, agent_key,
@@ -275,45 +293,55 @@ func (tx *Tx) TakeBackPost(c chat.ConversationID, m chat.MessageID, seq uint64) 
 
 // PutAccess stores a period in the place of what was known of it.
 func (tx *Tx) PutAccess(a Access) error {
-	_, err := tx.exec(`INSERT INTO access_periods (conversation, grant_id, period, epoch, first_seq, last_seq, closed)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
-		ON CONFLICT (conversation, grant_id, period) DO UPDATE SET
-		epoch = excluded.epoch, first_seq = excluded.first_seq, last_seq = excluded.last_seq, closed = excluded.closed`,
-		a.Conversation[:], a.Grant[:], a.Period, int64(a.Epoch), int64(a.First), int64(a.Last), int64(a.Closed))
+	_, err := tx.exec(`INSERT INTO access_periods (`+accessColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (conversation, grant_id, period) DO UPDATE SET epoch = excluded.epoch, first_seq = excluded.first_seq,
+		last_seq = excluded.last_seq, closed = excluded.closed, close_by = excluded.close_by, receipt = excluded.receipt`,
+		a.Conversation[:], a.Grant[:], a.Period, int64(a.Epoch), int64(a.First), int64(a.Last), int64(a.Closed), a.CloseBy, notNull(a.Receipt))
 	return err
+}
+
+const accessColumns = `conversation, grant_id, period, epoch, first_seq, last_seq, closed, close_by, receipt`
+
+func scanAccess(scan func(...any) error) (a Access, err error) {
+	var conversation, grant []byte
+	err = scan(&conversation, &grant, &a.Period, &a.Epoch, &a.First, &a.Last, &a.Closed, &a.CloseBy, &a.Receipt)
+	if err == nil && (copy(a.Conversation[:], conversation) != len(a.Conversation) || copy(a.Grant[:], grant) != len(a.Grant)) {
+		err = fmt.Errorf("store: access row of grant %x is damaged", grant)
+	}
+	return a, err
 }
 
 // Access reads one period.
 func (tx *Tx) Access(c chat.ConversationID, g chat.GrantID, period int64) (Access, error) {
-	return scanAccess(c, g, func(dst ...any) error {
+	return scanAccess(func(dst ...any) error {
 		return tx.one(dst, `SELECT `+accessColumns+` FROM access_periods WHERE conversation = $1 AND grant_id = $2 AND period = $3`, c[:], g[:], period)
 	})
 }
 
-// AccessNotCountersigned lists the periods of a grant that the agent has not countersigned, oldest first, at most limit.
-func (tx *Tx) AccessNotCountersigned(c chat.ConversationID, g chat.GrantID, limit int) ([]Access, error) {
-	return tx.accesses(c, g, `closed <> $3`, AccessCountersigned, limit)
-}
-
 // AccessesRunning lists the periods of a grant that nobody has closed, oldest first, at most limit.
 func (tx *Tx) AccessesRunning(c chat.ConversationID, g chat.GrantID, limit int) ([]Access, error) {
-	return tx.accesses(c, g, `closed = $3`, AccessRunning, limit)
+	return tx.accesses(`SELECT `+accessColumns+` FROM access_periods WHERE conversation = $1 AND grant_id = $2 AND closed = 0 ORDER BY period LIMIT $3`,
+		c[:], g[:], limit)
 }
 
-func (tx *Tx) accesses(c chat.ConversationID, g chat.GrantID, which string, closed AccessClosed, limit int) (list []Access, err error) {
+// AccessesDue lists the periods that the server has to close now, at most limit.
+func (tx *Tx) AccessesDue(now int64, limit int) ([]Access, error) {
+	return tx.accesses(`SELECT `+accessColumns+` FROM access_periods WHERE closed = 0 AND close_by > 0 AND close_by <= $1 ORDER BY close_by LIMIT $2`,
+		now, limit)
+}
+
+// CloseAccessesBy notes when the server closes the periods of a grant that nobody has closed.
+func (tx *Tx) CloseAccessesBy(c chat.ConversationID, g chat.GrantID, at int64) error {
+	_, err := tx.exec(`UPDATE access_periods SET close_by = $1 WHERE conversation = $2 AND grant_id = $3 AND closed = 0`, at, c[:], g[:])
+	return err
+}
+
+func (tx *Tx) accesses(query string, args ...any) (list []Access, err error) {
 	return list, tx.list(func(scan func(...any) error) error {
-		a, err := scanAccess(c, g, scan)
+		a, err := scanAccess(scan)
 		list = append(list, a)
 		return err
-	}, `SELECT `+accessColumns+` FROM access_periods WHERE conversation = $1 AND grant_id = $2 AND `+which+` ORDER BY period LIMIT $4`,
-		c[:], g[:], int64(closed), limit)
-}
-
-const accessColumns = `period, epoch, first_seq, last_seq, closed`
-
-func scanAccess(c chat.ConversationID, g chat.GrantID, scan func(...any) error) (Access, error) {
-	a := Access{Conversation: c, Grant: g}
-	return a, scan(&a.Period, &a.Epoch, &a.First, &a.Last, &a.Closed)
+	}, query, args...)
 }
 
 // AddAccessOpen stores the open record of one person; ErrExists if the period has one.

@@ -73,3 +73,13 @@ func (a *Agent) CloseAccess(ctx context.Context, receipt []byte) error {
 	}{receipt}
 	return a.do(ctx, call{method: http.MethodPost, path: "/inbox/v1/receipts", in: in})
 }
+
+// Link makes a share link.
+func (a *Agent) Link(ctx context.Context, r api.InboxLink) (out api.InboxLinked, err error) {
+	return out, a.do(ctx, call{method: http.MethodPost, path: "/inbox/v1/links", in: r, out: &out})
+}
+
+// PutFigures hands in the partner's own figures for the report.
+func (a *Agent) PutFigures(ctx context.Context, r api.InboxFigures) error {
+	return a.do(ctx, call{method: http.MethodPost, path: "/inbox/v1/figures", in: r})
+}

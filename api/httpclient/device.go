@@ -254,3 +254,10 @@ func (d *Device) ConsistencyProof(ctx context.Context, from, to int64) ([][32]by
 func (d *Device) log(ctx context.Context, path string, q url.Values, waitSeconds int) (text []byte, err error) {
 	return text, d.do(ctx, call{method: http.MethodGet, path: path, query: q, out: &text, open: true, wait: seconds(waitSeconds)})
 }
+
+// Bundle fetches everything a stranger needs to check the account's history with a partner.
+func (d *Device) Bundle(ctx context.Context, partner string) ([]byte, error) {
+	var data []byte
+	err := d.do(ctx, call{method: http.MethodGet, path: "/v1/bundle", query: url.Values{"partner": {partner}}, out: &data})
+	return data, err
+}

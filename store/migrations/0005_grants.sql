@@ -76,8 +76,11 @@ CREATE TABLE access_periods (
   first_seq    BIGINT NOT NULL,
   last_seq     BIGINT NOT NULL,
   closed       BIGINT NOT NULL, -- 0 not yet, 1 by the server's word, 2 countersigned by the agent
+  close_by     BIGINT NOT NULL, -- ms: when the server closes it by its word; 0: the grant reads still
+  receipt      BYTEA  NOT NULL, -- the agent's; empty: none
   PRIMARY KEY (conversation, grant_id, period)
 );
+CREATE INDEX access_periods_due ON access_periods (closed, close_by);
 
 -- The open records of a period: one for each person in the thread, with what the agent gets of it.
 CREATE TABLE access_opens (

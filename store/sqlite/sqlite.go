@@ -67,3 +67,27 @@ func (e *engine) Duplicate(err error) bool {
 	var se *sqlite.Error
 	return errors.As(err, &se) && (se.Code() == 1555 || se.Code() == 2067)
 }
+
+// CheckFile asks SQLite whether the file at path is whole: pages, indexes, and that each index entry has its row. It says what is not.
+func CheckFile(ctx context.Context, path string) (problems []string, err error) {
+	db, err := open(path, "deferred")
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(ctx, "PRAGMA integrity_check(20)")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return nil, err
+		}
+		if line != "ok" {
+			problems = append(problems, line)
+		}
+	}
+	return problems, rows.Err()
+}

@@ -1,0 +1,78 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"letterlock/chat"
+	"letterlock/delivery"
+	"letterlock/ledger"
+	"letterlock/store/sqlite"
+)
+
+// CheckReport is what a check of a data folder has verified, and what it found wrong.
+type CheckReport struct {
+	delivery.CheckReport
+	Ledger ledger.CheckReport `json:"ledger"`
+}
+
+// Check verifies a data folder that no server holds: the database file, every conversation replayed from its founding, the whole
+// ledger. What is wrong stands in the report's Problems; an error means that it could not be checked.
+func Check(ctx context.Context, dataDir string) (report CheckReport, err error) {
+	path := filepath.Join(dataDir, "letterlock.db")
+	if _, err := os.Stat(path); err != nil {
+		return report, chat.Wrap(chat.NotFound, err, "there is no data folder of a server at %s", dataDir)
+	}
+	lock, err := takeLock(filepath.Join(dataDir, "lock"))
+	if err != nil {
+		return report, err
+	}
+	defer lock.Close()
+	whole, err := sqlite.CheckFile(ctx, path)
+	if err != nil {
+		return report, fmt.Errorf("check: database: %w", err)
+	}
+	if len(whole) > 0 { // what follows would be read from a broken file
+		report.Problems = whole
+		return report, nil
+	}
+	s, err := sqlite.Open(ctx, path)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if report.CheckReport, err = delivery.Check(ctx, s); err != nil {
+		return report, err
+	}
+	keys, err := presentKeys(filepath.Join(dataDir, "keys"))
+	if err != nil {
+		return report, err
+	}
+	if report.Ledger, err = ledger.Check(ctx, s, keys); err != nil {
+		report.Problems = append(report.Problems, err.Error())
+	}
+	return report, nil
+}
+
+// presentKeys reads the keys of a server that was started before. Its host stands in the name of the log's key.
+func presentKeys(dir string) (*ledger.Keys, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "ledger.key"))
+	if err != nil {
+		return nil, chat.Wrap(chat.NotFound, err, "the folder holds no keys of a server")
+	}
+	signer, err := note.NewSigner(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, chat.Errorf(chat.Invalid, "ledger.key is malformed")
+	}
+	host, ok := strings.CutSuffix(signer.Name(), "/letterlock")
+	if !ok {
+		return nil, chat.Errorf(chat.Invalid, "ledger.key is not of a letterlock server")
+	}
+	return ledger.LoadKeys(dir, host)
+}
