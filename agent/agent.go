@@ -27,6 +27,8 @@ type Agent struct {
 	rand   io.Reader
 	log    *slog.Logger
 
+	redirect string // where people come back from now on; set before the agent is used
+
 	http   *http.Client
 	oauth  *oauthClient
 	public *httpclient.Device // calls without a token: the log
@@ -58,7 +60,7 @@ func open(v *vault.Vault, env Env, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{config: c, vault: v, now: env.Now, rand: env.Rand, log: log, http: &http.Client{Transport: transport()}, grants: map[chat.GrantID]*desk{}}
+	a := &Agent{config: c, vault: v, now: env.Now, rand: env.Rand, log: log, redirect: c.RedirectURI, http: &http.Client{Transport: transport()}, grants: map[chat.GrantID]*desk{}}
 	if a.agent, err = openKey[agentKey](c.AgentSeed); err != nil {
 		return nil, err
 	}

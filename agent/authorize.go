@@ -62,8 +62,8 @@ func (a *Agent) Authorize(ctx context.Context, ask Ask) (Authorization, error) {
 	if err != nil {
 		return Authorization{}, err
 	}
-	q := asked{Version: stateVersion, Grant: h.Grant, Outcome: Waiting, State: h.Grant.String() + "." + random, Verifier: verifier}
-	address, expires, err := a.oauth.push(ctx, wanted, q.State, q.Verifier, key)
+	q := asked{Version: stateVersion, Grant: h.Grant, Outcome: Waiting, Redirect: a.redirect, State: h.Grant.String() + "." + random, Verifier: verifier}
+	address, expires, err := a.oauth.push(ctx, wanted, q, key)
 	if err != nil {
 		return Authorization{}, err
 	}
@@ -241,7 +241,7 @@ func (a *Agent) redeemCode(ctx context.Context, d *desk, q asked, code string) e
 	if code == "" {
 		return chat.Errorf(chat.Invalid, "the answer holds no code")
 	}
-	t, err := a.oauth.exchange(ctx, code, q.Verifier, d.key)
+	t, err := a.oauth.exchange(ctx, code, q, d.key)
 	if isInvalidGrant(err) {
 		if err := a.close(d, Failed, "the code was not, or no longer, good: ask again"); err != nil {
 			return err

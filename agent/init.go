@@ -42,6 +42,10 @@ const (
 	bucketRoot = "root" // "key": seed of the root key
 )
 
+// DefaultRedirect is the local API's own callback. If the API listens on another port, that one takes its place: the server leaves the
+// port of a loopback address open (RFC 8252 section 7.3).
+const DefaultRedirect = "http://127.0.0.1:9090/callback"
+
 // Options are what a partner offers in its agreement, and where its agent lives.
 type Options struct {
 	Server         string // public URL of the server

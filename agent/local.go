@@ -390,6 +390,9 @@ func refuse(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error)
 
 // Serve serves the local API on a listener that Listen made, until ctx ends; calls that are under way are finished.
 func (a *Agent) Serve(ctx context.Context, listener net.Listener, secret string) error {
+	if t, ok := listener.Addr().(*net.TCPAddr); ok && t.IP.To4() != nil && a.config.RedirectURI == DefaultRedirect {
+		a.redirect = AddressOf(listener) + "/callback"
+	}
 	s := &http.Server{Handler: a.Handler(secret, hostsOf(listener)), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)}
 	watch, cancel := context.WithCancel(ctx)

@@ -42,11 +42,11 @@ type metadata struct {
 
 // oauthClient speaks OAuth 2.1 with one server, as one client that shows who it is with a signed assertion (RFC 7523).
 type oauthClient struct {
-	server, partner, redirect string
-	key                       clientKey
-	http                      *http.Client
-	now                       func() time.Time
-	rand                      io.Reader
+	server, partner string
+	key             clientKey
+	http            *http.Client
+	now             func() time.Time
+	rand            io.Reader
 
 	mu   sync.Mutex
 	meta *metadata // nil: not fetched
@@ -56,7 +56,7 @@ func newOAuthClient(c config, key clientKey, h *http.Client, now func() time.Tim
 	own := *h
 	own.Timeout = oauthTime
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &oauthClient{server: c.Server.URL, partner: c.Partner, redirect: c.RedirectURI, key: key, http: &own, now: now, rand: rand}
+	return &oauthClient{server: c.Server.URL, partner: c.Partner, key: key, http: &own, now: now, rand: rand}
 }
 
 // jwk is the client key as the operator registers it; its key id is its thumbprint.
@@ -243,7 +243,7 @@ type details struct {
 const detailsType = "inbox_conversation"
 
 // push pushes an authorization request (RFC 9126) and returns the address where the person decides, and until when.
-func (c *oauthClient) push(ctx context.Context, d details, state, verifier string, key grantKey) (address string, expires int64, err error) {
+func (c *oauthClient) push(ctx context.Context, d details, q asked, key grantKey) (address string, expires int64, err error) {
 	m, err := c.discover(ctx)
 	if err != nil {
 		return "", 0, err
@@ -252,9 +252,9 @@ func (c *oauthClient) push(ctx context.Context, d details, state, verifier strin
 	if err != nil {
 		return "", 0, err
 	}
-	challenge := sha256.Sum256([]byte(verifier))
+	challenge := sha256.Sum256([]byte(q.Verifier))
 	form := url.Values{
-		"response_type": {"code"}, "redirect_uri": {c.redirect}, "state": {state}, "authorization_details": {string(wanted)},
+		"response_type": {"code"}, "redirect_uri": {q.Redirect}, "state": {q.State}, "authorization_details": {string(wanted)},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])}, "code_challenge_method": {"S256"},
 		"resource": {c.server + inboxResource},
 	}
@@ -269,14 +269,14 @@ func (c *oauthClient) push(ctx context.Context, d details, state, verifier strin
 	if out.RequestURI == "" || out.ExpiresIn <= 0 {
 		return "", 0, chat.Errorf(chat.Incompatible, "the authorization server's answer lacks the request")
 	}
-	q := url.Values{"client_id": {c.partner}, "request_uri": {out.RequestURI}}
-	return m.Authorization + "?" + q.Encode(), at.Add(time.Duration(out.ExpiresIn) * time.Second).UnixMilli(), nil
+	to := url.Values{"client_id": {c.partner}, "request_uri": {out.RequestURI}}
+	return m.Authorization + "?" + to.Encode(), at.Add(time.Duration(out.ExpiresIn) * time.Second).UnixMilli(), nil
 }
 
 // exchange turns a code into tokens.
-func (c *oauthClient) exchange(ctx context.Context, code, verifier string, key grantKey) (tokens, error) {
-	return c.tokens(ctx, url.Values{"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {verifier},
-		"redirect_uri": {c.redirect}, "resource": {c.server + inboxResource}}, key)
+func (c *oauthClient) exchange(ctx context.Context, code string, q asked, key grantKey) (tokens, error) {
+	return c.tokens(ctx, url.Values{"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {q.Verifier},
+		"redirect_uri": {q.Redirect}, "resource": {c.server + inboxResource}}, key)
 }
 
 // refresh turns a refresh token into new tokens. The old one is dead from here on, whether or not the answer arrives.

@@ -75,6 +75,7 @@ type asked struct {
 	Grant    chat.GrantID
 	Outcome  Outcome
 	Detail   string
+	Redirect string // where the person comes back
 	State    string // OAuth state; empty once used
 	Verifier string // PKCE; empty once used
 	Expires  int64  // ms: of the request

@@ -123,7 +123,7 @@ HOME/root holds the root key alone; run does not need it. Move it off this machi
 	fl.StringSliceVar(&o.Variants, "variant", nil, "labels that messages may declare")
 	fl.IntVar(&days, "valid-days", 365, "how long the agreement shall hold")
 	fl.Uint64Var(&o.Number, "number", 1, "of the agreement; a newer one replaces an older one")
-	fl.StringVar(&o.RedirectURI, "redirect", "http://127.0.0.1:9090/callback", "where people come back: /callback of the local API, or a page of yours that passes the query on to it")
+	fl.StringVar(&o.RedirectURI, "redirect", agent.DefaultRedirect, "where people come back: /callback of the local API, or a page of yours that passes the query on to it")
 	c.MarkFlagRequired("server")
 	c.MarkFlagRequired("name")
 	return c

@@ -56,52 +56,6 @@ for a partner app), or a conversation's id.`,
 	return c
 }
 
-// vaultState lets device keep its state in a vault.
-type vaultState struct{ *vault.Vault }
-
-func (v vaultState) Update(fn func(device.StateTx) error) error {
-	return v.Vault.Update(func(tx *vault.Tx) error { return fn(vaultTx{tx}) })
-}
-
-func (v vaultState) View(fn func(device.StateTx) error) error {
-	return v.Vault.View(func(tx *vault.Tx) error { return fn(vaultTx{tx}) })
-}
-
-type vaultTx struct{ *vault.Tx }
-
-func (tx vaultTx) Get(bucket, name string) ([]byte, error) {
-	v, ok, err := tx.Tx.Get(bucket, name)
-	if ok && v == nil {
-		v = []byte{}
-	}
-	return v, err
-}
-
-// listPage is how many names are read at once.
-const listPage = 256
-
-func (tx vaultTx) List(bucket, after string, fn func(string, []byte) (bool, error)) error {
-	for {
-		names, err := tx.Tx.List(bucket, after, listPage)
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			value, err := tx.Get(bucket, name)
-			if err != nil {
-				return err
-			}
-			if more, err := fn(name, value); err != nil || !more {
-				return err
-			}
-		}
-		if len(names) < listPage {
-			return nil
-		}
-		after = names[len(names)-1]
-	}
-}
-
 func dialServer(url string, account chat.AccountID, id chat.DeviceID, key ed25519.PrivateKey) (device.Server, error) {
 	return httpclient.NewDevice(httpclient.Options{BaseURL: url, Now: time.Now, Rand: rand.Reader}, key, api.SignIn{Account: account, Device: id}, "")
 }
@@ -157,7 +111,7 @@ func (f *clientFlags) with(run func(ctx context.Context, c *cobra.Command, d *de
 			return err
 		}
 		defer func() { err = errors.Join(err, v.Close()) }()
-		d, err := device.Open(device.Config{State: vaultState{v}, Dial: dialServer})
+		d, err := device.Open(device.Config{State: DeviceState(v), Dial: dialServer})
 		if err != nil {
 			return err
 		}

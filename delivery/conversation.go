@@ -90,6 +90,9 @@ func (c *conversation) publish(e *api.Entry, origin *Stream) {
 	defer c.mu.Unlock()
 	c.published = e.Seq
 	for st, sub := range c.live {
+		if e.Seq < sub.next.Load() {
+			continue // it read the entry from the store between its sync and now
+		}
 		if st == origin && sub.ownByAck {
 			sub.next.Store(e.Seq + 1)
 		} else if !st.offer(sub, e) {

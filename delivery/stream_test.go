@@ -26,7 +26,8 @@ type listener struct {
 	woken   map[chat.ConversationID]uint64
 	ended   map[chat.ConversationID]chat.Kind
 	problem chat.Kind
-	entries int
+	entries int // that moved a cursor
+	below   int // that were below it
 }
 
 func newListener(t *testing.T, st *Stream) *listener {
@@ -79,6 +80,7 @@ func (l *listener) one(f *api.Frame) {
 	case api.FrameEntry:
 		e := f.Entry
 		if e.Seq <= l.cursor[e.Conversation] {
+			l.below++
 			return
 		}
 		if e.Seq != l.cursor[e.Conversation]+1 {
@@ -342,5 +344,31 @@ func TestLongPolls(t *testing.T) {
 	cancel()
 	if p, err := w.Log(gone, id, 1, 10, 30); chat.KindOf(err) == chat.Internal && err == nil || len(p.Entries) != 0 {
 		t.Errorf("a caller that left: %+v, %v", p, err)
+	}
+}
+
+// TestPublishedLateIsNotRepeated: an entry is in the store a moment before it is published. Who subscribes in that moment reads it there
+// and goes live ahead of the publisher.
+func TestPublishedLateIsNotRepeated(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.person("alice"), w.person("bob")
+	id := w.found(alice, bob)
+	l := w.listen(bob)
+	l.subscribe(id, false)
+	l.wait("live", func() bool { return l.live[id] })
+	c, err := w.cache.get(context.Background(), id)
+	must(t, err)
+	defer w.cache.release(c)
+	early := w.listen(alice)
+	early.cursor[id] = 3 // it has read to 3
+	early.subscribe(id, false)
+	early.wait("live", func() bool { return early.live[id] })
+	for seq := uint64(2); seq <= 4; seq++ {
+		c.publish(&api.Entry{Conversation: id, Seq: seq, Kind: api.KindMessage, Body: []byte("x")}, nil)
+	}
+	early.wait("entry 4", func() bool { return early.cursor[id] == 4 })
+	l.wait("entry 4", func() bool { return l.cursor[id] == 4 })
+	if early.entries != 1 || early.below != 0 {
+		t.Errorf("%d entries, %d of them again", early.entries, early.below)
 	}
 }

@@ -218,7 +218,7 @@ func (c *Client) checkMember(ctx context.Context, m roster.Member) error {
 
 func inChain(chain *keychain.Chain, id chat.Identity, m roster.Member) bool {
 	d, ok := chain.Device(id.Device)
-	return ok && d.Removed == 0 && bytes.Equal(d.Key, m.SignatureKey)
+	return ok && bytes.Equal(d.Key, m.SignatureKey)
 }
 
 // DeviceInfo is one device of the account.

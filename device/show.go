@@ -180,7 +180,14 @@ func waitingKind(m outgoing) string {
 // fold turns the log's items into lines.
 func (c *Client) fold(items []Item) []Line {
 	var timeline mimi.Timeline
+	deleted := map[chat.MessageID]bool{}
 	for _, i := range items {
+		if i.Deleted {
+			deleted[i.ID] = true
+		}
+		if first := replacedBy(i); first != nil && deleted[*first] {
+			continue // an edit that comes after the delete brings nothing back
+		}
 		if i.Kind == ItemMessage && len(i.Content) > 0 {
 			if content, err := mimi.Unmarshal(i.Content); err == nil {
 				timeline.Add(mimi.Message{ID: i.ID, Sender: i.Sender, Content: content})

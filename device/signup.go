@@ -97,7 +97,7 @@ func Recover(ctx context.Context, cfg Config, url, handle, deviceName, phrase st
 	if err != nil {
 		return nil, err
 	}
-	if c.server, err = c.dial(url, c.self.Account, c.self.Device, c.key.Private()); err != nil {
+	if c.server, err = c.dial(url, chat.AccountID{}, chat.DeviceID{}, c.key.Private()); err != nil {
 		return nil, err
 	}
 	acc, err := c.server.AccountByHandle(ctx, handle)
@@ -123,11 +123,12 @@ func Recover(ctx context.Context, cfg Config, url, handle, deviceName, phrase st
 	if err := c.storeSelf("", append(chain.Entries(), entry)...); err != nil {
 		return nil, err
 	}
-	if err := c.start(); err != nil {
-		return nil, err
-	}
+	// Before the entry is in the chain, this device cannot sign in; the entry's own signature is enough.
 	if err := c.server.AppendEntry(ctx, api.AppendEntry{Entry: entry}); err != nil {
 		return nil, c.forgetSelf(err)
+	}
+	if err := c.start(); err != nil {
+		return nil, err
 	}
 	return c, c.fillKeyPackages(ctx)
 }

@@ -501,7 +501,7 @@ func (c *Client) dropRemovedDevices(g *mls.Group, _ grant.Thread) (*change, erro
 		if chain == nil {
 			continue
 		}
-		if d, ok := chain.Device(id.Device); ok && d.Removed != 0 {
+		if _, ok := chain.Device(id.Device); !ok {
 			gone = append(gone, m.Leaf)
 		}
 	}

@@ -90,9 +90,10 @@ func findItem(tx StateTx, conv chat.ConversationID, id chat.MessageID) (item Ite
 	return item, string(at), found, err
 }
 
-// forgetItem forgets a deleted message's text. A delete for a message that never arrived explains the oldest withheld one.
+// forgetItem forgets a deleted message's text, and that of every edit of it. A delete for a message that never arrived explains the oldest
+// withheld one.
 func forgetItem(tx StateTx, conv chat.ConversationID, f forget) error {
-	item, name, found, err := findItem(tx, conv, f.id)
+	item, name, found, err := findFirst(tx, conv, f.id)
 	if err != nil {
 		return err
 	}
@@ -104,7 +105,68 @@ func forgetItem(tx StateTx, conv chat.ConversationID, f forget) error {
 	}
 	clear(item.Content)
 	item.Content, item.Deleted = nil, true
-	return save(tx, bucketItems+conv.String(), name, item)
+	if err := save(tx, bucketItems+conv.String(), name, item); err != nil {
+		return err
+	}
+	return dropEdits(tx, conv, item.ID, name)
+}
+
+// findFirst looks a message up by the id of any of its versions.
+func findFirst(tx StateTx, conv chat.ConversationID, id chat.MessageID) (item Item, name string, found bool, err error) {
+	for {
+		item, name, found, err = findItem(tx, conv, id)
+		if err != nil || !found {
+			return item, name, found, err
+		}
+		first := replacedBy(item)
+		if first == nil {
+			return item, name, true, nil
+		}
+		id = *first
+	}
+}
+
+// replacedBy is the message that an edit replaces; nil if the item is no edit.
+func replacedBy(item Item) *chat.MessageID {
+	if item.Kind != ItemMessage || len(item.Content) == 0 {
+		return nil
+	}
+	content, err := mimi.Unmarshal(item.Content)
+	if err != nil {
+		return nil
+	}
+	v := content.View()
+	if v.Kind != mimi.KindEdit || v.Replaces == nil || *v.Replaces == item.ID {
+		return nil
+	}
+	return v.Replaces
+}
+
+// dropEdits drops the edits of a message, which stand after it in the log.
+func dropEdits(tx StateTx, conv chat.ConversationID, id chat.MessageID, after string) error {
+	versions := map[chat.MessageID]bool{id: true}
+	bucket := bucketItems + conv.String()
+	var names []string
+	err := tx.List(bucket, after, func(name string, _ []byte) (bool, error) {
+		var item Item
+		if _, err := load(tx, bucket, name, &item); err != nil {
+			return false, err
+		}
+		if first := replacedBy(item); first != nil && versions[*first] {
+			versions[item.ID] = true
+			names = append(names, name)
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := tx.Delete(bucket, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func explainWithheld(tx StateTx, conv chat.ConversationID) error {

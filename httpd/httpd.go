@@ -43,6 +43,7 @@ type Config struct {
 	Conversations api.Conversations
 	Permission    api.Permission
 	Inbox         api.Inbox
+	Links         Links // /l/: share links
 
 	Sessions Sessions // for every call of a device
 	Agents   Agents   // for every call of the Inbox API
@@ -70,7 +71,12 @@ func New(c Config) http.Handler {
 	s.routesAccounts(mux)
 	s.routesConversations(mux)
 	s.routesLive(mux)
+	s.routesPermission(mux)
+	s.routesInbox(mux)
 	s.routesOAuth(mux)
+	if s.Log != nil {
+		mux.Handle("/log/", s.Log)
+	}
 	mux.Handle("/", s.open(notFound))
 	return s.recovered(s.secured(mux))
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 
 	"letterlock/chat"
 )
@@ -76,11 +77,23 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("Retry-After", retry)
 	}
 	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", `DPoP algs="EdDSA ES256"`)
+		h.Set("WWW-Authenticate", s.challenge(r))
 	}
 	h.Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
 	json.NewEncoder(w).Encode(p) // a caller that is gone needs no answer
+}
+
+// challenge says how to authenticate (RFC 9449 section 7.1), and where the Inbox API's tokens come from (RFC 9728 section 5.1).
+func (s *server) challenge(r *http.Request) string {
+	c := `DPoP algs="EdDSA ES256"`
+	if r.Header.Get("Authorization") != "" {
+		c += `, error="invalid_token"`
+	}
+	if strings.HasPrefix(r.URL.Path, "/inbox/") {
+		c += `, resource_metadata="` + s.PublicURL + `/.well-known/oauth-protected-resource/inbox"`
+	}
+	return c
 }
 
 // recovered turns a panic of a handler into a 500: one broken request, not a broken server.

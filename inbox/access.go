@@ -109,30 +109,15 @@ func (s *Service) due(tx *store.Tx, c *call) (statements [][]byte, err error) {
 // token, since a grant's last receipt comes after its end. One that comes after the server closed the period by its own word is kept,
 // and changes no record. The same receipt again changes nothing.
 func (s *Service) CloseAccess(ctx context.Context, receipt []byte) error {
-	said, err := peekReceipt(receipt)
-	if err != nil {
-		return err
+	if err := s.view(ctx, func(tx *store.Tx) error { _, err := s.openReceipt(tx, receipt); return err }); err != nil {
+		return err // before a stranger's bytes keep the writer busy
 	}
-	err = s.update(ctx, func(tx *store.Tx) error {
-		g, err := tx.Grant(said.Grant)
-		if errors.Is(err, store.ErrNotFound) {
-			return errNoPeriod
-		}
+	err := s.update(ctx, func(tx *store.Tx) error {
+		r, err := s.openReceipt(tx, receipt)
 		if err != nil {
 			return err
 		}
-		signed, countersignature, err := proof.OpenReceipt(receipt, g.AgentKey[:])
-		if err != nil {
-			return err
-		}
-		a, err := tx.Access(signed.Conversation, signed.Grant, signed.Period)
-		if errors.Is(err, store.ErrNotFound) || err == nil && !bytes.Equal(s.statement(&a).Bytes(), signed.Bytes()) {
-			return errNoPeriod
-		}
-		if err != nil {
-			return err
-		}
-		return s.takeReceipt(tx, &g, a, receipt, countersignature)
+		return s.takeReceipt(tx, r)
 	})
 	if err == nil {
 		s.Ledger.Notify()
@@ -140,8 +125,41 @@ func (s *Service) CloseAccess(ctx context.Context, receipt []byte) error {
 	return err
 }
 
-func (s *Service) takeReceipt(tx *store.Tx, g *store.Grant, a store.Access, receipt, countersignature []byte) error {
-	a.Receipt = receipt
+// signedReceipt is a receipt whose signature and statement were checked.
+type signedReceipt struct {
+	bytes            []byte
+	grant            store.Grant
+	access           store.Access
+	countersignature []byte
+}
+
+func (s *Service) openReceipt(tx *store.Tx, receipt []byte) (*signedReceipt, error) {
+	id, err := peekReceipt(receipt)
+	if err != nil {
+		return nil, err
+	}
+	r := &signedReceipt{bytes: receipt}
+	if r.grant, err = tx.Grant(id); errors.Is(err, store.ErrNotFound) {
+		return nil, errNoPeriod
+	}
+	if err != nil {
+		return nil, err
+	}
+	said, countersignature, err := proof.OpenReceipt(receipt, r.grant.AgentKey[:])
+	if err != nil {
+		return nil, err
+	}
+	r.countersignature = countersignature
+	r.access, err = tx.Access(said.Conversation, said.Grant, said.Period)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !bytes.Equal(s.statement(&r.access).Bytes(), said.Bytes()) {
+		return nil, errNoPeriod
+	}
+	return r, err
+}
+
+func (s *Service) takeReceipt(tx *store.Tx, r *signedReceipt) error {
+	a := r.access
+	a.Receipt = r.bytes
 	switch {
 	case a.Closed == store.AccessCountersigned:
 		return nil
@@ -151,21 +169,25 @@ func (s *Service) takeReceipt(tx *store.Tx, g *store.Grant, a store.Access, rece
 		return chat.Errorf(chat.Invalid, "the access period is not over")
 	}
 	a.Closed = store.AccessCountersigned
-	return s.close(tx, g, a, countersignature)
+	return s.close(tx, &r.grant, a, r.countersignature)
 }
 
 var errNoPeriod = chat.Errorf(chat.NotFound, "the receipt does not state what was served: compare it with the entries that came")
 
-// peekReceipt reads whose receipt it is. It is believed only once its signature was checked.
-func peekReceipt(receipt []byte) (*proof.Statement, error) {
+// peekReceipt reads under which grant a receipt is. It is believed only once the signature was checked with that grant's key.
+func peekReceipt(receipt []byte) (chat.GrantID, error) {
 	var signed canon.Signed
 	if len(receipt) > proof.MaxReceipt {
-		return nil, chat.Errorf(chat.TooLarge, "a receipt has at most %d bytes", proof.MaxReceipt)
+		return chat.GrantID{}, chat.Errorf(chat.TooLarge, "a receipt has at most %d bytes", proof.MaxReceipt)
 	}
 	if err := canon.Unmarshal(receipt, &signed); err != nil {
-		return nil, chat.Wrap(chat.Invalid, err, "the receipt cannot be read")
+		return chat.GrantID{}, chat.Wrap(chat.Invalid, err, "the receipt cannot be read")
 	}
-	return proof.ParseStatement(signed.Body)
+	said, err := proof.ParseStatement(signed.Body)
+	if err != nil {
+		return chat.GrantID{}, err
+	}
+	return said.Grant, nil
 }
 
 // close writes the one close of a period onto the chain of every person who has its open.

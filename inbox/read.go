@@ -67,7 +67,7 @@ func (s *Service) Welcome(ctx context.Context) (out api.MailboxWelcome, err erro
 		if err := c.may(chat.Read); err != nil {
 			return err
 		}
-		waiting, err := tx.Welcomes(store.AgentMailbox(c.grant.ID), 1)
+		waiting, err := tx.Welcomes(store.AgentMailbox(c.grant.ID), 1, 1)
 		if err != nil {
 			return err
 		}

@@ -114,7 +114,9 @@ func TestRefusedProposalLists(t *testing.T) {
 			return []*Proposal{{Type: ProposalAdd, Add: k}}
 		}, ErrInvalid, "version and suite"},
 		{"psk twice", func(g *Group) []*Proposal { return []*Proposal{psk(nil), psk(nil)} }, ErrInvalid, "named twice"},
-		{"psk nonce", func(g *Group) []*Proposal { return []*Proposal{psk(func(p *PreSharedKeyID) { p.Nonce = p.Nonce[:31] })} }, ErrInvalid, "31 bytes"},
+		{"psk nonce", func(g *Group) []*Proposal {
+			return []*Proposal{psk(func(p *PreSharedKeyID) { p.Nonce = p.Nonce[:31] })}
+		}, ErrInvalid, "31 bytes"},
 		{"psk of a branch", func(g *Group) []*Proposal {
 			return []*Proposal{psk(func(p *PreSharedKeyID) { p.Type, p.Usage = PSKResumption, 3 })}
 		}, ErrUnsupported, "branching"},
@@ -127,7 +129,9 @@ func TestRefusedProposalLists(t *testing.T) {
 		{"unreadable required capabilities", func(g *Group) []*Proposal {
 			return []*Proposal{replaceExtensions(Extension{ExtRequiredCapabilities, []byte{9}})}
 		}, ErrMalformed, "truncated"},
-		{"unreadable external senders", func(g *Group) []*Proposal { return []*Proposal{replaceExtensions(Extension{ExtExternalSenders, []byte{9}})} }, ErrMalformed, "truncated"},
+		{"unreadable external senders", func(g *Group) []*Proposal {
+			return []*Proposal{replaceExtensions(Extension{ExtExternalSenders, []byte{9}})}
+		}, ErrMalformed, "truncated"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,0 +1,169 @@
+// Package bench is the load that a server is measured and tormented with: pairs of people whose devices are real clients, over real
+// sockets, with a server in a process of its own. `letterlock bench` prints what it measures; the tests that kill servers use its
+// pairs.
+//
+// Neighbours: api/httpclient makes the connections, mls the groups. Messages have the envelope of an MLS message and random bytes for a
+// ciphertext, since a server cannot tell; so a figure is about the server and not about sealing. It judges nothing: what is fast
+// enough is for the reader.
+package bench
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"letterlock/api"
+	"letterlock/api/httpclient"
+	"letterlock/chat"
+	"letterlock/grant"
+	"letterlock/keychain"
+	"letterlock/mls"
+	"letterlock/mls/roster"
+)
+
+// Peer is one person with one device.
+type Peer struct {
+	*httpclient.Device
+	Caller   api.Caller
+	identity []byte
+	key      ed25519.PrivateKey
+}
+
+// Pair is two people in one conversation, of which A sends and B listens.
+type Pair struct {
+	A, B         *Peer
+	Conversation chat.ConversationID
+	Epoch        uint64
+}
+
+// overhead is what MLS adds to a message's content: sender data, framing with its signature, tags. Approximately: it varies by bytes.
+const (
+	senderDataSize = 28
+	sealingSize    = 90
+)
+
+// NewPair signs up two people with random handles and makes their conversation.
+func NewPair(ctx context.Context, base string) (*Pair, error) {
+	a, err := newPeer(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	b, err := newPeer(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pair{A: a, B: b, Conversation: chat.NewConversationID()}
+	return p, p.found(ctx)
+}
+
+func newPeer(ctx context.Context, base string) (*Peer, error) {
+	device, err := keychain.NewDeviceKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	_, recovery, err := keychain.NewRecovery(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	name := make([]byte, 8)
+	rand.Read(name)
+	p := &Peer{key: device.Private(), Caller: api.Caller{Account: chat.NewAccountID(), Handle: "b" + hex.EncodeToString(name), Device: chat.NewDeviceID()}}
+	p.Device, err = httpclient.NewDevice(httpclient.Options{BaseURL: base, Now: time.Now, Rand: rand.Reader}, p.key,
+		api.SignIn{Account: p.Caller.Account, Device: p.Caller.Device}, "")
+	if err != nil {
+		return nil, err
+	}
+	who, err := p.Server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.identity = []byte(chat.DeviceURI(who.Host, p.Caller.Handle, p.Caller.Device))
+	entry, err := keychain.Create(keychain.Creation{Account: p.Caller.Account, Host: who.Host, Handle: p.Caller.Handle, Device: p.Caller.Device,
+		Name: "bench", At: time.Now()}, device, recovery)
+	if err != nil {
+		return nil, err
+	}
+	_, err = p.SignUp(ctx, api.SignUp{Entry: entry})
+	return p, err
+}
+
+// found makes the conversation and adds B, who has a KeyPackage for it alone.
+func (p *Pair) found(ctx context.Context) error {
+	who, err := p.A.Server(ctx)
+	if err != nil {
+		return err
+	}
+	thread := grant.NewThread(who.Host, "")
+	g, err := mls.Create(mls.CreateOptions{GroupID: p.Conversation[:], Identity: p.A.identity, Signer: p.A.key, Now: time.Now(), Rand: rand.Reader,
+		SupportedExtensions: []uint16{roster.ExtLetterlock}, Extensions: roster.Extensions{
+			{Type: roster.ExtLetterlock, Data: thread.Marshal()},
+			roster.ExternalSendersExtension(roster.ExternalSender{SignatureKey: who.ServerKey, Credential: roster.BasicCredential([]byte("mimi://" + who.Host))}),
+		}})
+	if err != nil {
+		return err
+	}
+	info, err := g.GroupInfo()
+	if err != nil {
+		return err
+	}
+	if _, err := p.A.Found(ctx, api.NewConversation{GroupInfo: info}); err != nil {
+		return err
+	}
+	kp, err := mls.NewKeyPackage(mls.KeyPackageOptions{Identity: p.B.identity, Signer: p.B.key, SupportedExtensions: []uint16{roster.ExtLetterlock},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), Rand: rand.Reader})
+	if err != nil {
+		return err
+	}
+	pending, err := g.Commit(mls.CommitOptions{Add: [][]byte{kp.Public}, Now: time.Now(), Rand: rand.Reader})
+	if err != nil {
+		return err
+	}
+	key := chat.NewToken()
+	taken, err := p.A.Commit(ctx, p.Conversation, api.Commit{Commit: pending.Commit, Welcome: pending.Welcome, DedupKey: key[:16]})
+	p.Epoch = taken.Epoch
+	return err
+}
+
+// Message makes a message of the conversation's epoch as large as one with size bytes of content. It ends with a stamp.
+func (p *Pair) Message(size int, stamp int64) []byte {
+	random := make([]byte, senderDataSize+size+sealingSize)
+	rand.Read(random)
+	binary.BigEndian.PutUint64(random[len(random)-8:], uint64(stamp))
+	return roster.Marshal(&roster.Message{WireFormat: roster.WirePrivateMessage, Private: &roster.PrivateMessage{GroupID: p.Conversation[:], Epoch: p.Epoch,
+		ContentType: roster.ContentApplication, EncryptedSenderData: random[:senderDataSize], Ciphertext: random[senderDataSize:]}})
+}
+
+// Stamp reads what Message wrote at the end.
+func Stamp(message []byte) (int64, error) {
+	if len(message) < 8 {
+		return 0, fmt.Errorf("bench: message of %d bytes", len(message))
+	}
+	return int64(binary.BigEndian.Uint64(message[len(message)-8:])), nil
+}
+
+// NewPairs makes n pairs, a few at a time.
+func NewPairs(ctx context.Context, base string, n int, progress func(done int)) ([]*Pair, error) {
+	pairs := make([]*Pair, n)
+	errs := make(chan error, n)
+	gate := make(chan struct{}, 8)
+	for i := range pairs {
+		go func() {
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			var err error
+			pairs[i], err = NewPair(ctx, base)
+			errs <- err
+		}()
+	}
+	for done := 1; done <= n; done++ {
+		if err := <-errs; err != nil {
+			return nil, err
+		}
+		progress(done)
+	}
+	return pairs, nil
+}

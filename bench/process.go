@@ -1,0 +1,147 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is a server in a process of its own.
+type Process struct {
+	URL  string
+	cmd  *exec.Cmd
+	log  *tail
+	done chan struct{}
+}
+
+// FreeAddress is an address of this machine that nobody listens on now.
+func FreeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// Start runs `EXECUTABLE serve` on a data folder and waits until it answers. wrap stands before the command, if not empty: strace, say.
+func Start(ctx context.Context, executable, dataDir, address string, wrap ...string) (*Process, error) {
+	args := append(wrap, executable, "serve", "--data", dataDir, "--listen", address, "--no-limits-for-loopback")
+	p := &Process{URL: "http://" + address, cmd: exec.Command(args[0], args[1:]...), log: &tail{}, done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		p.cmd.Wait()
+		close(p.done)
+	}()
+	for {
+		if p.healthy(ctx) {
+			return p, nil
+		}
+		select {
+		case <-p.done:
+			return nil, fmt.Errorf("the server ended before it answered; it said:\n%s", p.log)
+		case <-ctx.Done():
+			p.Kill()
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func (p *Process) healthy(ctx context.Context) bool {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return false
+	}
+	io.Copy(io.Discard, io.LimitReader(answer.Body, 1024))
+	answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
+}
+
+// Kill ends the process at once, as a power cut would, and waits until it is gone.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill()
+	<-p.done
+}
+
+// Stop ends the process in order.
+func (p *Process) Stop() error {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	<-p.done
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		return fmt.Errorf("the server ended with code %d; it said:\n%s", code, p.log)
+	}
+	return nil
+}
+
+// Said is the end of what the server wrote to its standard streams.
+func (p *Process) Said() string { return p.log.String() }
+
+// CPU is the processor time that the server has used, by the kernel's ticks of 10 ms.
+func (p *Process) CPU() (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // proc(5): utime and stime are fields 14 and 15
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("bench: /proc/PID/stat has %d fields", len(fields))
+	}
+	ticks := int64(0)
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
+// ownCPU is the processor time that this process has used.
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// tail keeps the last few kilobytes that were written to it.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, b...)
+	if extra := len(t.b) - 8<<10; extra > 0 {
+		t.b = append(t.b[:0], t.b[extra:]...)
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.b)
+}

@@ -1,0 +1,36 @@
+package httpd
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"letterlock/api"
+)
+
+const maxRegistrationBody = 128 << 10 // an offer has at most 16 KiB, the client's keys 16 KiB
+
+// RouteAdmin serves api.Admin. It asks nobody who they are: mount it on the admin socket alone, which only the operator can open.
+func RouteAdmin(mux *http.ServeMux, a api.Admin, log *slog.Logger) {
+	s := &server{Config: Config{Logger: log}}
+	route := func(pattern string, h handler) { mux.Handle(pattern, s.recovered(s.open(h))) }
+	partner := func(r *http.Request) string { return r.PathValue("id") }
+
+	route("GET /admin/v1/status", get(func(r *http.Request) (api.Status, error) { return a.Status(r.Context()) }))
+	route("GET /admin/v1/partners", get(func(r *http.Request) (api.AgreementList, error) { return a.ListAgreements(r.Context()) }))
+	route("GET /admin/v1/partners/{id}", get(func(r *http.Request) (api.AgreementInForce, error) {
+		return a.GetAgreement(r.Context(), partner(r))
+	}))
+	route("POST /admin/v1/partners", call(maxRegistrationBody, a.PutPartner))
+	route("POST /admin/v1/partners/{id}/stop", about(maxSmallBody, a.StopPartner))
+	route("POST /admin/v1/partners/{id}/resume", do(func(r *http.Request) error { return a.ResumePartner(r.Context(), partner(r)) }))
+	route("POST /admin/v1/partners/{id}/figures", about(maxFiguresBody, a.PutPartnerFigures))
+	route("POST /admin/v1/reports", call(maxSmallBody, a.BuildReport))
+}
+
+// about serves a call that takes JSON about the partner in the path and answers 204.
+func about[In any](limit int64, f func(context.Context, string, In) error) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		return put(limit, func(ctx context.Context, in In) error { return f(ctx, r.PathValue("id"), in) })(w, r)
+	}
+}
