@@ -451,7 +451,8 @@ func TestChainSurvivesAnUndoneTransaction(t *testing.T) {
 		return chat.Errorf(chat.Unavailable, "undone")
 	})
 	want(t, "the transaction", err, chat.Unavailable)
-	if err := w.s.AppendEntry(alice.ctx(), api.AppendEntry{Entry: b}); err != nil {
+	other := New(w.s.Config) // another process on the same store
+	if err := other.AppendEntry(alice.ctx(), api.AppendEntry{Entry: b}); err != nil {
 		t.Fatal(err)
 	}
 	if c := alice.chain(); c.Version() != 1 || !bytes.Equal(c.Entries()[1], b) {

@@ -294,4 +294,3 @@ func TestPeopleCountsPersons(t *testing.T) {
 		t.Fatalf("%d people; an agent is nobody", n)
 	}
 }
-

@@ -23,7 +23,7 @@ const (
 	testPartner = "flimmer"
 )
 
-var testNow = time.UnixMilli(1_800_000_000_000)
+var testNow = time.UnixMilli(1_800_001_800_000) // half past, so that no hour turns
 
 // ring is a thread of real people with real groups, made in this process: the log that a server would serve is a slice.
 type ring struct {

@@ -87,7 +87,11 @@ type Permission interface {
 	ListGrants(ctx context.Context) (GrantList, error)                      // GET  /v1/grants
 	Records(ctx context.Context, q RecordQuery) (RecordList, error)         // GET  /v1/records?partner=&chain=&from=&limit=
 	// Bundle is everything a stranger needs to check the caller's history with a partner offline (proof.Bundle).
-	Bundle(ctx context.Context, partner string) ([]byte, error)                         // GET  /v1/bundle?partner=
+	Bundle(ctx context.Context, partner string) ([]byte, error) // GET  /v1/bundle?partner=
+}
+
+// PublicLog is the ledger as everybody may read it.
+type PublicLog interface {
 	InclusionProof(ctx context.Context, leaf [32]byte, waitSeconds int) ([]byte, error) // GET  /log/proof/{leaf hash}?wait=
 	Checkpoint(ctx context.Context) ([]byte, error)                                     // GET  /log/checkpoint
 	ConsistencyProof(ctx context.Context, from, to int64) ([][32]byte, error)           // GET  /log/consistency?from=&to=

@@ -37,7 +37,11 @@ type Peer struct {
 type Pair struct {
 	A, B         *Peer
 	Conversation chat.ConversationID
-	Epoch        uint64
+	Epoch        uint64 // that messages are made for
+
+	group   *mls.Group // A's
+	pending *mls.Pending
+	key     []byte // of the pending commit
 }
 
 // overhead is what MLS adds to a message's content: sender data, framing with its signature, tags. Approximately: it varies by bytes.
@@ -122,11 +126,28 @@ func (p *Pair) found(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	key := chat.NewToken()
-	taken, err := p.A.Commit(ctx, p.Conversation, api.Commit{Commit: pending.Commit, Welcome: pending.Welcome, DedupKey: key[:16]})
-	p.Epoch = taken.Epoch
+	p.group, p.pending, p.key = g, pending, newKey()
+	return p.Commit(ctx)
+}
+
+// Commit has A end the epoch. One whose outcome was not learned is sent again as it was: the server answers it as the first time.
+func (p *Pair) Commit(ctx context.Context) (err error) {
+	if p.pending == nil {
+		if p.pending, err = p.group.Commit(mls.CommitOptions{Now: time.Now(), Rand: rand.Reader}); err != nil {
+			return err
+		}
+		p.key = newKey()
+	}
+	taken, err := p.A.Commit(ctx, p.Conversation, api.Commit{Commit: p.pending.Commit, Welcome: p.pending.Welcome, DedupKey: p.key})
+	if err != nil {
+		return err
+	}
+	p.group, err = p.pending.Merge()
+	p.pending, p.Epoch = nil, taken.Epoch
 	return err
 }
+
+func newKey() []byte { t := chat.NewToken(); return t[:16] }
 
 // Message makes a message of the conversation's epoch as large as one with size bytes of content. It ends with a stamp.
 func (p *Pair) Message(size int, stamp int64) []byte {
@@ -167,3 +188,6 @@ func NewPairs(ctx context.Context, base string, n int, progress func(done int)) 
 	}
 	return pairs, nil
 }
+
+// Unfinished says that a commit was sent and its outcome was not learned.
+func (p *Pair) Unfinished() bool { return p.pending != nil }

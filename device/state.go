@@ -29,6 +29,7 @@ type Server interface {
 	api.Accounts
 	api.Conversations
 	api.Permission
+	api.PublicLog
 }
 
 // Buckets. Those that end in a slash have one bucket for each conversation.

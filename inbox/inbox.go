@@ -73,7 +73,7 @@ type Config struct {
 	Logger   *slog.Logger
 }
 
-// Service implements api.Inbox, api.Admin and, but for the calls of package ledger, api.Permission. It is safe for concurrent use.
+// Service implements api.Permission, api.Inbox and api.Admin. It is safe for concurrent use.
 type Service struct {
 	Config
 	trust  grant.Trust
@@ -82,8 +82,9 @@ type Service struct {
 }
 
 var (
-	_ api.Inbox = (*Service)(nil)
-	_ api.Admin = (*Service)(nil)
+	_ api.Permission = (*Service)(nil)
+	_ api.Inbox      = (*Service)(nil)
+	_ api.Admin      = (*Service)(nil)
 )
 
 // New makes the service. The caller gives its Hooks to delivery and its AccountHooks to account, and runs Run.

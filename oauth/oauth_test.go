@@ -439,6 +439,7 @@ func TestPushRefuses(t *testing.T) {
 		"foreign redirect":       {param("redirect_uri", "https://evil.example/callback"), "invalid_request"},
 		"redirect with a suffix": {param("redirect_uri", redirect+"/more"), "invalid_request"},
 		"other scheme":           {param("redirect_uri", "https://127.0.0.1:7777/callback"), "invalid_request"},
+		"another spelling":       {param("redirect_uri", "HTTP://127.0.0.1:7777/callback"), "invalid_request"},
 		"no PKCE":                {param("code_challenge", ""), "invalid_request"},
 		"plain PKCE":             {param("code_challenge_method", "plain"), "invalid_request"},
 		"default PKCE":           {param("code_challenge_method", ""), "invalid_request"},

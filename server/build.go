@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"time"
 
 	"letterlock/account"
 	"letterlock/api"
@@ -14,7 +16,10 @@ import (
 	"letterlock/delivery"
 	"letterlock/dpop"
 	"letterlock/httpd"
+	"letterlock/inbox"
 	"letterlock/ledger"
+	"letterlock/oauth"
+	"letterlock/report"
 	"letterlock/store"
 	"letterlock/store/sqlite"
 )
@@ -50,32 +55,31 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	}
 	who := api.Server{Version: c.Version, Host: public.Host, PublicURL: public.String(), ServerKey: keys.ServerKey(),
 		LedgerVKey: keys.LedgerVKey(), VRFKey: keys.VRFKey()}
-	accounts := account.New(account.Config{Server: who, Store: p.store, Verifier: dpop.NewVerifier(c.Now), Now: c.Now, Rand: rand.Reader})
+	proofs := dpop.NewVerifier(c.Now)
+	accounts := account.New(account.Config{Server: who, Store: p.store, Verifier: proofs, Now: c.Now, Rand: rand.Reader})
 	p.delivery = delivery.New(delivery.Config{Store: p.store, People: people{accounts}, Host: public.Host, ServerKey: keys.Server, Now: c.Now,
 		Logger: c.Logger, ObserveBatch: p.metrics.observeBatch})
 	p.metrics.watch(p.delivery)
-	accounts.Hooks = account.Hooks{
-		DeviceRemoved: func(tx *store.Tx, a chat.AccountID, d chat.DeviceID, stolen bool) error {
-			return tx.EmptyMailbox(store.DeviceMailbox(a, d))
-		},
-		ChainChanged: func(a chat.AccountID) {
-			go func() {
-				if err := p.delivery.KeyChainChanged(context.WithoutCancel(ctx), a); err != nil {
-					c.Logger.Error("following a key chain", slog.Any("error", err))
-				}
-			}()
-		},
+	reports := &report.Service{Store: p.store, Ledger: log, PublicURL: public.String(), Now: c.Now, Rand: rand.Reader}
+	permission, tokens, err := buildPermission(c, p, public, keys, log, accounts, proofs, reports)
+	if err != nil {
+		return nil, err
 	}
+	accounts.Hooks = p.accountHooks(ctx, c.Logger, permission)
 	writer := ledger.NewWriter(log, c.Logger)
 	p.jobs = append(p.jobs, func(ctx context.Context) {
 		if err := writer.Run(ctx); err != nil {
 			c.Logger.Error("ALARM: the ledger stopped", slog.Any("error", err))
 		}
 	})
-	p.handler = withHealth(httpd.New(httpd.Config{PublicURL: public.String(), Accounts: accounts, Conversations: p.delivery, Sessions: accounts,
-		Live: p.delivery.Open, Log: ledger.Handler(log, httpd.Refuser(c.Logger)), Logger: c.Logger, Now: c.Now, ExemptLoopback: c.ExemptLoopback}))
+	p.jobs = append(p.jobs, permission.Run, hourly(c.Logger, "sessions", accounts.Sweep), hourly(c.Logger, "tokens", tokens.Sweep))
+	p.handler = withHealth(httpd.New(httpd.Config{PublicURL: public.String(),
+		Accounts: accounts, Conversations: p.delivery, Permission: permission, Inbox: permission, Links: reports,
+		Sessions: accounts, Agents: tokens, OAuth: tokens.Handler(), Log: ledger.Handler(log, httpd.Refuser(c.Logger)), Live: p.delivery.Open,
+		Logger: c.Logger, Now: c.Now, ExemptLoopback: c.ExemptLoopback}))
 	admin := http.NewServeMux()
 	p.metrics.routes(admin)
+	httpd.RouteAdmin(admin, permission, c.Logger)
 	p.adminHandler = withHealth(admin)
 	return p, nil
 }
@@ -86,4 +90,60 @@ func withHealth(next http.Handler) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
 	mux.Handle("/", next)
 	return mux
+}
+
+// buildPermission introduces inbox and oauth to each other and to delivery: inbox asks oauth about consent requests and ends its tokens, oauth asks
+// inbox whether a partner may ask, delivery asks inbox about every commit.
+func buildPermission(c Config, p *parts, public *url.URL, keys *ledger.Keys, log *ledger.Ledger, accounts *account.Service, proofs *dpop.Verifier,
+	reports *report.Service) (*inbox.Service, *oauth.Service, error) {
+	var permission *inbox.Service
+	tokens, err := oauth.New(oauth.Config{Issuer: public.String(), Store: p.store, Verifier: proofs,
+		Judge:  func(tx *store.Tx, r api.ConsentRequest) error { return permission.JudgeRequest(tx, r) },
+		Logger: c.Logger, Now: c.Now, Rand: rand.Reader})
+	if err != nil {
+		return nil, nil, err
+	}
+	permission, err = inbox.New(inbox.Config{Host: public.Host, Store: p.store, People: accounts, Delivery: p.delivery, Ledger: log, Keys: keys,
+		OAuth: tokens, Reports: reports, Now: c.Now, Rand: rand.Reader, Logger: c.Logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	p.delivery.SetHooks(permission.Hooks())
+	return permission, tokens, nil
+}
+
+// accountHooks tell everybody concerned that a key chain has grown.
+func (p *parts) accountHooks(ctx context.Context, logger *slog.Logger, permission *inbox.Service) account.Hooks {
+	return account.Hooks{
+		DeviceRemoved: func(tx *store.Tx, a chat.AccountID, d chat.DeviceID, stolen bool) error {
+			return errors.Join(tx.EmptyMailbox(store.DeviceMailbox(a, d)), permission.DeviceRemoved(tx, a, d, stolen))
+		},
+		PreferencesChanged: permission.PreferencesChanged,
+		ChainChanged: func(a chat.AccountID) {
+			permission.ChainChanged(a)
+			go func() {
+				if err := p.delivery.KeyChainChanged(context.WithoutCancel(ctx), a); err != nil {
+					logger.Error("following a key chain", slog.Any("error", err))
+				}
+			}()
+		},
+	}
+}
+
+// hourly runs a clean-up at the start and every hour.
+func hourly(logger *slog.Logger, what string, sweep func(context.Context) error) func(context.Context) {
+	return func(ctx context.Context) {
+		t := time.NewTicker(time.Hour)
+		defer t.Stop()
+		for {
+			if err := sweep(ctx); err != nil && ctx.Err() == nil {
+				logger.Error("cleaning up", slog.String("what", what), slog.Any("error", err))
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+		}
+	}
 }

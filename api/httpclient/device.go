@@ -21,6 +21,7 @@ var (
 	_ api.Accounts      = (*Device)(nil)
 	_ api.Conversations = (*Device)(nil)
 	_ api.Permission    = (*Device)(nil)
+	_ api.PublicLog     = (*Device)(nil)
 )
 
 // NewDevice makes the client of a device with its key. who may be of an account that is yet to be signed up; for one that has no
