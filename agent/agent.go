@@ -60,7 +60,7 @@ func open(v *vault.Vault, env Env, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{config: c, vault: v, now: env.Now, rand: env.Rand, log: log, redirect: c.RedirectURI, http: &http.Client{Transport: transport()}, grants: map[chat.GrantID]*desk{}}
+	a := &Agent{config: c, vault: v, now: env.Now, rand: env.Rand, log: log, redirect: c.RedirectURI, http: &http.Client{Transport: transport(env)}, grants: map[chat.GrantID]*desk{}}
 	if a.agent, err = openKey[agentKey](c.AgentSeed); err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func open(v *vault.Vault, env Env, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	a.oauth = newOAuthClient(c, client, a.http, a.now, a.rand)
-	if a.public, err = publicClient(c.Server.URL, env); err != nil {
+	if a.public, err = publicClient(c.Server.URL, a.http, env); err != nil {
 		return nil, err
 	}
 	if a.verifier, err = note.NewVerifier(c.Server.LedgerVKey); err != nil {
@@ -86,7 +86,10 @@ func open(v *vault.Vault, env Env, log *slog.Logger) (*Agent, error) {
 }
 
 // transport keeps enough connections for many grants, since each call goes to the same server.
-func transport() *http.Transport {
+func transport(env Env) http.RoundTripper {
+	if env.Transport != nil {
+		return env.Transport
+	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost = 64
 	return t

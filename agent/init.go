@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -69,16 +70,7 @@ type Env struct {
 	Rand       io.Reader
 	Passphrase func() ([]byte, error) // of the state; nil: its key lies in the folder
 	Wait       time.Duration          // for another process that holds the folder
-}
-
-// Registration is what the operator needs to know of a partner: the contents of registration.json.
-type Registration struct {
-	Partner      string             `json:"partner"`
-	Name         string             `json:"name"`
-	Offer        []byte             `json:"offer"`      // grant.Offer: the agreement with the partner's signature
-	AgentCert    []byte             `json:"agent_cert"` // the agent key, certified by the root key
-	RedirectURIs []string           `json:"redirect_uris"`
-	ClientJWKS   jose.JSONWebKeySet `json:"client_jwks"`
+	Transport  http.RoundTripper      // to the server; nil: one of its own
 }
 
 // WellKnown is what the partner serves from its own domain: the contents of letterlock-partner.json.
@@ -89,7 +81,7 @@ type WellKnown struct {
 
 // Init makes a partner's folder: root, agent and client key, the offer of an agreement, and the two files that others need. It asks
 // the server once who it is and pins the answer. A folder that holds an agent already is refused.
-func Init(ctx context.Context, home string, o Options, env Env) (*Registration, error) {
+func Init(ctx context.Context, home string, o Options, env Env) (*api.Registration, error) {
 	server, err := introduce(ctx, o.Server, env)
 	if err != nil {
 		return nil, err
@@ -125,7 +117,7 @@ func Init(ctx context.Context, home string, o Options, env Env) (*Registration, 
 
 // introduce asks a server who it is.
 func introduce(ctx context.Context, url string, env Env) (api.Server, error) {
-	public, err := publicClient(url, env)
+	public, err := publicClient(url, &http.Client{Transport: transport(env)}, env)
 	if err != nil {
 		return api.Server{}, err
 	}
@@ -140,12 +132,12 @@ func introduce(ctx context.Context, url string, env Env) (api.Server, error) {
 }
 
 // publicClient makes the calls that need no token; its key is thrown away.
-func publicClient(url string, env Env) (*httpclient.Device, error) {
+func publicClient(url string, h *http.Client, env Env) (*httpclient.Device, error) {
 	_, key, err := ed25519.GenerateKey(env.Rand)
 	if err != nil {
 		return nil, err
 	}
-	return httpclient.NewDevice(httpclient.Options{BaseURL: url, Now: env.Now, Rand: env.Rand}, key, api.SignIn{}, "")
+	return httpclient.NewDevice(httpclient.Options{BaseURL: url, HTTP: h, Now: env.Now, Rand: env.Rand}, key, api.SignIn{}, "")
 }
 
 func checkServer(s pinned) error {
@@ -193,7 +185,7 @@ func makeRoot(home string, env Env) (root rootKey, err error) {
 }
 
 // make draws the agent's keys and signs what the root key has to sign.
-func (o Options) make(server api.Server, root rootKey, env Env) (*config, *Registration, error) {
+func (o Options) make(server api.Server, root rootKey, env Env) (*config, *api.Registration, error) {
 	agent, err := newKey[agentKey](env.Rand)
 	if err != nil {
 		return nil, nil, err
@@ -219,13 +211,16 @@ func (o Options) make(server api.Server, root rootKey, env Env) (*config, *Regis
 	if err := checkRedirect(o.RedirectURI); err != nil {
 		return nil, nil, err
 	}
+	keys, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{client.jwk()}})
+	if err != nil {
+		return nil, nil, err
+	}
 	c := &config{Version: stateVersion, Partner: o.Partner, Name: o.Name, RedirectURI: o.RedirectURI, LinkBases: o.LinkBases,
 		AgentSeed: seed(agent), ClientSeed: seed(client), AgentCert: cert, Server: pin(server)}
-	return c, &Registration{Partner: o.Partner, Name: o.Name, Offer: offer, AgentCert: cert, RedirectURIs: []string{o.RedirectURI},
-		ClientJWKS: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{client.jwk()}}}, nil
+	return c, &api.Registration{Partner: o.Partner, Name: o.Name, Offer: offer, AgentCert: cert, RedirectURIs: []string{o.RedirectURI}, ClientJWKS: keys}, nil
 }
 
-func writeFiles(home, partner string, r *Registration, root rootKey, rand io.Reader) error {
+func writeFiles(home, partner string, r *api.Registration, root rootKey, rand io.Reader) error {
 	secret := make([]byte, 32)
 	if _, err := io.ReadFull(rand, secret); err != nil {
 		return err

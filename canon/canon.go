@@ -11,6 +11,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -83,11 +84,36 @@ func Sign(key ed25519.PrivateKey, domain string, body []byte) []byte {
 	return ed25519.Sign(key, message(domain, body))
 }
 
-// Verify checks a signature made by Sign. A key or signature of a wrong length is a failed check, not a panic.
+// Verify checks a signature made by Sign. A key or signature of a wrong length is a failed check, not a panic. So is a key of small order,
+// under which anybody can sign: a signature says who wrote, even where the signer would rather have it say nothing.
 func Verify(key ed25519.PublicKey, domain string, body, sig []byte) bool {
-	return len(key) == ed25519.PublicKeySize && len(sig) == ed25519.SignatureSize &&
+	return len(key) == ed25519.PublicKeySize && len(sig) == ed25519.SignatureSize && !smallOrder(key) &&
 		ed25519.Verify(key, message(domain, body), sig)
 }
+
+// smallOrder knows the y-coordinates of the eight points of small order on edwards25519, in each encoding that crypto/ed25519 takes, the
+// sign of x ignored.
+func smallOrder(key ed25519.PublicKey) bool {
+	y := [32]byte(key)
+	y[31] &= 0x7f
+	return slices.Contains(smallOrderPoints, y)
+}
+
+var smallOrderPoints = func() [][32]byte {
+	edge := func(first byte) (y [32]byte) { // p + (first - 0xed), p = 2^255 - 19
+		for i := range y {
+			y[i] = 0xff
+		}
+		y[0], y[31] = first, 0x7f
+		return y
+	}
+	return [][32]byte{
+		{}, {1}, // order 4, the identity
+		edge(0xec), edge(0xed), edge(0xee), // order 2; 0 and 1 again
+		{0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05}, // order 8
+		{0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a}, // order 8
+	}
+}()
 
 // Hash is SHA-256 over domain, a zero byte, body.
 func Hash(domain string, body []byte) [32]byte { return sha256.Sum256(message(domain, body)) }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 )
 
 // AccountID names a person for good: 16 random bytes, never reassigned.
@@ -213,10 +214,16 @@ func (a Actions) String() string {
 	return s
 }
 
-// MarshalText and UnmarshalText use the comma form.
+// MarshalText writes the comma form.
 func (a Actions) MarshalText() ([]byte, error) {
 	if a&^AllActions != 0 {
 		return nil, fmt.Errorf("chat: unknown actions")
 	}
 	return []byte(a.String()), nil
+}
+
+// UnmarshalText reads the comma form.
+func (a *Actions) UnmarshalText(b []byte) (err error) {
+	*a, err = ParseActions(strings.Split(string(b), ","))
+	return err
 }

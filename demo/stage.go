@@ -25,8 +25,10 @@ import (
 type Stage struct {
 	Binary string
 	Dir    string
-	Port   int // the server's; 0 until it started
-	procs  []*Process
+	Port   int // the server's
+
+	AgentPort int // where Flimmer's agent listens, and where people come back to from their consent
+	procs     []*Process
 }
 
 // Process is one that runs in the background.
@@ -46,8 +48,12 @@ func NewStage(binary, dir string) (*Stage, error) {
 	if err := os.MkdirAll(abs, 0o700); err != nil {
 		return nil, err
 	}
-	port, err := freePort()
-	return &Stage{Binary: binary, Dir: abs, Port: port}, err
+	s := &Stage{Binary: binary, Dir: abs}
+	if s.Port, err = freePort(); err != nil {
+		return nil, err
+	}
+	s.AgentPort, err = freePort()
+	return s, err
 }
 
 // freePort asks the system for a port that nobody uses.
@@ -208,11 +214,12 @@ type Agent struct {
 	secret string
 }
 
-// StartAgent starts the agent of a partner's folder and waits until it answers.
-func (s *Stage) StartAgent(ctx context.Context, name, home string) (*Agent, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
+// StartAgent starts the agent of a partner's folder on a port (0: a free one) and waits until it answers.
+func (s *Stage) StartAgent(ctx context.Context, name, home string, port int) (_ *Agent, err error) {
+	if port == 0 {
+		if port, err = freePort(); err != nil {
+			return nil, err
+		}
 	}
 	p, err := s.Start(name, "agent", "--home", home, "run", "--listen", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {

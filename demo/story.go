@@ -131,14 +131,15 @@ func (s *story) begin(ctx context.Context) error {
 	if err := s.SetUpPartner(ctx); err != nil {
 		return err
 	}
-	agent, err := s.StartAgent(ctx, "flimmer-agent", s.Home("flimmer"))
+	agent, err := s.StartAgent(ctx, "flimmer-agent", s.Home("flimmer"), s.AgentPort)
 	s.agent = agent
 	return err
 }
 
 // SetUpPartner makes Flimmer's keys and offer, and accepts the agreement.
 func (s *Stage) SetUpPartner(ctx context.Context) error {
-	_, err := s.Run(ctx, "agent", "--home", s.Home("flimmer"), "init", "--server", s.URL(), "--partner", "flimmer", "--name", "Flimmer",
+	_, err := s.Run(ctx, "agent", "--home", s.Home("flimmer"), "init", "flimmer", "--server", s.URL(), "--name", "Flimmer",
+		"--redirect", fmt.Sprintf("http://127.0.0.1:%d/callback", s.AgentPort),
 		"--actions", "send,read,delete", "--report-days", "14", "--link-base", "https://flimmer.example/film",
 		"--interface", "web", "--surface", "film-page", "--variant", "button")
 	if err != nil {
@@ -180,15 +181,17 @@ func (s *story) ask(ctx context.Context, body map[string]any) (url, id string, e
 // granted waits until the agent has what Alice allowed.
 func (s *story) granted(ctx context.Context, id string) (grant, thread string, err error) {
 	for range 100 {
-		var a struct{ State, Grant, Conversation string }
+		var a struct{ State, Detail string }
 		if err := s.agent.Call(ctx, http.MethodGet, "/authorizations/"+id, nil, &a); err != nil {
 			return "", "", err
 		}
 		switch a.State {
 		case "granted":
-			return a.Grant, a.Conversation, nil
+			var g struct{ ID, Conversation string }
+			err := s.agent.Call(ctx, http.MethodGet, "/grants/"+id, nil, &g)
+			return g.ID, g.Conversation, err
 		case "refused", "failed":
-			return "", "", fmt.Errorf("the authorization is %s", a.State)
+			return "", "", fmt.Errorf("the authorization is %s: %s", a.State, a.Detail)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -223,7 +226,7 @@ func (s *story) recommend(ctx context.Context) error {
 	var sent struct{ ID, Link string }
 	err := s.agent.Call(ctx, http.MethodPost, "/messages", map[string]any{
 		"grant": s.grant, "link": true, "interface": "web", "surface": "film-page", "variant": "button",
-		"card": map[string]string{"kind": "film", "title": "Metropolis", "subtitle": "Fritz Lang, 1927", "link": "https://flimmer.example/film#metropolis"},
+		"card": map[string]string{"kind": "film", "title": "Metropolis", "subtitle": "Fritz Lang, 1927", "url": "https://flimmer.example/film#metropolis"},
 	}, &sent)
 	if err != nil {
 		return err
@@ -359,7 +362,7 @@ func (s *story) revoke(ctx context.Context) error {
 	if err := os.CopyFS(stolen, os.DirFS(s.Home("flimmer"))); err != nil {
 		return err
 	}
-	agent, err := s.StartAgent(ctx, "flimmer-agent", s.Home("flimmer"))
+	agent, err := s.StartAgent(ctx, "flimmer-agent", s.Home("flimmer"), s.AgentPort)
 	if err != nil {
 		return err
 	}
@@ -374,7 +377,7 @@ func (s *story) revoke(ctx context.Context) error {
 	if err := s.refused(s.agent.Call(ctx, http.MethodPost, "/messages", post, nil), "still write"); err != nil {
 		return err
 	}
-	thief, err := s.StartAgent(ctx, "thief", stolen)
+	thief, err := s.StartAgent(ctx, "thief", stolen, 0)
 	if err != nil {
 		return err
 	}

@@ -165,27 +165,96 @@ func Judge(c *roster.Change, t Trust) (*Verdict, error) {
 	if err := checkSenders(c.Next(), t); err != nil {
 		return nil, err
 	}
-	if err := checkExternal(c); err != nil {
+	if err := checkExtensions(c); err != nil {
+		return nil, err
+	}
+	if err := checkProposals(c); err != nil {
+		return nil, err
+	}
+	if err := checkKeys(c); err != nil {
 		return nil, err
 	}
 	if err := v.compareEntries(c, t); err != nil {
 		return nil, err
 	}
-	return v, checkLeaves(c.Next(), v.After)
+	if err := checkLeaves(c.Next(), v.After); err != nil {
+		return nil, err
+	}
+	return v, v.checkAddedAgents(c)
+}
+
+// checkExtensions keeps what else the GroupContext says as it was: members carry it into every later epoch.
+func checkExtensions(c *roster.Change) error {
+	before, after := c.ExtensionsBefore, c.ExtensionsAfter
+	same := len(before) == len(after)
+	for _, x := range after {
+		data, was := before.Lookup(x.Type)
+		same = same && was && (x.Type == ExtensionType || bytes.Equal(x.Data, data))
+	}
+	if !same {
+		return chat.Errorf(chat.Forbidden, "nothing of a conversation's context changes but its grants")
+	}
+	return nil
+}
+
+// checkProposals allows a commit what its committer does by itself. Of others' proposals it takes up the server's removal of an agent and
+// what a member wishes for its own leaf: nobody acts in a committer's name.
+func checkProposals(c *roster.Change) error {
+	for _, p := range c.Proposals {
+		switch {
+		case p.Sender.Type == roster.SenderExternal:
+			if err := checkExternal(c.Before(), p.Proposal); err != nil {
+				return err
+			}
+		case p.Proposal.Type == roster.ProposalPSK:
+			return chat.Errorf(chat.Forbidden, "a commit takes in no pre-shared key: not every member has it")
+		case p.Ref != nil && !own(p):
+			return chat.Errorf(chat.Forbidden, "a member may propose to renew or to remove its own leaf only")
+		}
+	}
+	return nil
+}
+
+// own says that a member's proposal concerns its own leaf.
+func own(p roster.ProposalInfo) bool {
+	return p.Proposal.Type == roster.ProposalUpdate || p.Proposal.Type == roster.ProposalRemove && p.Proposal.Remove == p.Sender.Index
 }
 
 // checkExternal allows the server to remove agents, and nobody else.
-func checkExternal(c *roster.Change) error {
-	for _, p := range c.External {
-		if p.Proposal.Type != roster.ProposalRemove {
-			return chat.Errorf(chat.Forbidden, "the server may propose removals only")
+func checkExternal(g *roster.Group, p *roster.Proposal) error {
+	if p.Type != roster.ProposalRemove {
+		return chat.Errorf(chat.Forbidden, "the server may propose removals only")
+	}
+	m, ok := g.Member(p.Remove)
+	if !ok {
+		return chat.Errorf(chat.Invalid, "the server proposed to remove nobody")
+	}
+	if id, err := chat.ParseIdentity(m.Identity); err != nil || !id.IsAgent() {
+		return chat.Errorf(chat.Forbidden, "the server may not remove a person")
+	}
+	return nil
+}
+
+// checkKeys holds members to the signature key that they came with: a device is known by its own, and its key chain names no other.
+func checkKeys(c *roster.Change) error {
+	for _, u := range c.Updated {
+		if !bytes.Equal(u.Before.SignatureKey, u.After.SignatureKey) {
+			return chat.Errorf(chat.Forbidden, "a member may not change its signature key")
 		}
-		m, ok := c.Before().Member(p.Proposal.Remove)
-		if !ok {
-			return chat.Errorf(chat.Invalid, "the server proposed to remove nobody")
+	}
+	return nil
+}
+
+// checkAddedAgents brings an agent's leaf in with its entry only: nobody but the granting person puts a reader there, or puts one back
+// that the server had removed.
+func (v *Verdict) checkAddedAgents(c *roster.Change) error {
+	for _, m := range c.Added {
+		id, err := chat.ParseIdentity(m.Identity)
+		if err != nil {
+			return err
 		}
-		if id, err := chat.ParseIdentity(m.Identity); err != nil || !id.IsAgent() {
-			return chat.Errorf(chat.Forbidden, "the server may not remove a person")
+		if _, old := v.Before.Find(id.Grant); id.IsAgent() && old {
+			return chat.Errorf(chat.Forbidden, "an agent enters a conversation with its grant, and not again under the same one")
 		}
 	}
 	return nil

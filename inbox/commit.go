@@ -30,9 +30,6 @@ func (s *Service) judgeCommit(tx *store.Tx, id chat.ConversationID, change *rost
 	if err != nil {
 		return err
 	}
-	if err := checkWelcome(change, r); err != nil {
-		return err
-	}
 	if err := checkAnnouncement(v, change, id, r.Slot); err != nil {
 		return err
 	}
@@ -46,14 +43,6 @@ func (s *Service) judgeCommit(tx *store.Tx, id chat.ConversationID, change *rost
 	}
 	_, err = s.bundle(tx, v, r.Revocations, caller)
 	return err
-}
-
-// checkWelcome wants a Welcome exactly where leaves were added.
-func checkWelcome(change *roster.Change, r api.Commit) error {
-	if (len(change.Added) > 0) != (len(r.Welcome) > 0) {
-		return chat.Errorf(chat.Invalid, "a commit carries a Welcome exactly where it adds leaves")
-	}
-	return nil
 }
 
 // checkAnnouncement wants the new epoch's slot key, announced by the committing device, with every commit to a shared thread; and none

@@ -105,6 +105,8 @@ func (p Pinned) Take(data []byte, now int64) (Pinned, error) {
 		return p, chat.Errorf(chat.Tampered, "the slot was announced by a key that the grant does not name")
 	case a.Conversation != p.Conversation:
 		return p, chat.Errorf(chat.Tampered, "the slot is another conversation's")
+	case a.Key == PublicKey{}:
+		return p, chat.Errorf(chat.Tampered, "the slot was announced without a key")
 	case a.Epoch < p.Epoch:
 		return p, chat.Errorf(chat.Tampered, "the slot is of an earlier epoch than one already seen")
 	case a.Epoch == p.Epoch && p.Key != (PublicKey{}) && a.Key != p.Key:

@@ -126,7 +126,7 @@ func (s *sender) send(ctx context.Context) {
 	}
 	defer stream.Close()
 	inFlight := make(map[uint32]message)
-	next := uint32(0)
+	next, ackRequest, ackSeq := uint32(0), uint32(0), uint64(0)
 	one := func() error {
 		next++
 		m := message{[16]byte(newKey()), s.pair.Message(messageSize, int64(next))}
@@ -150,6 +150,10 @@ func (s *sender) send(ctx context.Context) {
 		}
 		delete(inFlight, f.Request)
 		if f.Type == api.FrameAck {
+			if (f.Request > ackRequest) != (f.Seq > ackSeq) {
+				s.t.Errorf("request %d became entry %d, request %d entry %d: out of order", ackRequest, ackSeq, f.Request, f.Seq)
+			}
+			ackRequest, ackSeq = f.Request, f.Seq
 			s.acknowledged(m, f.Seq)
 		} else {
 			s.refusedAs(m, f.Kind)
