@@ -47,7 +47,7 @@ type Config struct {
 type Service struct {
 	Config
 	chains   chainCache
-	sessions sessionCache
+	sessions dpop.Holders[api.Caller]
 
 	mu sync.Mutex // of Rand
 }
@@ -56,7 +56,7 @@ var _ api.Accounts = (*Service)(nil)
 
 // New makes the service.
 func New(c Config) *Service {
-	return &Service{Config: c, chains: newChainCache(), sessions: newSessionCache()}
+	return &Service{Config: c, chains: newChainCache()}
 }
 
 // Server says who this server is.

@@ -96,7 +96,7 @@ func (s *Service) AppendEntry(ctx context.Context, r api.AppendEntry) error {
 	if err := s.Store.Update(ctx, func(tx *store.Tx) error { return s.extend(tx, before, after, r.Entry) }); err != nil {
 		return err
 	}
-	s.sessions.drop()
+	s.sessions.Drop()
 	s.chains.put(after)
 	if s.Hooks.ChainChanged != nil {
 		s.Hooks.ChainChanged(id)

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"letterlock/api"
@@ -121,22 +120,22 @@ func (s *Service) Authenticate(ctx context.Context, r dpop.Request) (api.Caller,
 	if err != nil {
 		return api.Caller{}, err
 	}
-	sess, err := s.session(ctx, t)
+	h, err := s.holder(ctx, t)
 	if err != nil {
 		return api.Caller{}, err
 	}
-	if err := s.Verifier.Verify(r, sess.key); err != nil {
+	if err := s.Verifier.Verify(r, h.Key); err != nil {
 		return api.Caller{}, err
 	}
-	return sess.caller, nil
+	return h.Caller, nil
 }
 
-// session finds a session in memory or in the store.
-func (s *Service) session(ctx context.Context, t token) (session, error) {
+// holder finds a session in memory or in the store.
+func (s *Service) holder(ctx context.Context, t token) (dpop.Holder[api.Caller], error) {
 	hash, now := t.hash(), s.Now()
-	sess, generation, ok := s.sessions.get(hash, now)
+	h, generation, ok := s.sessions.Find(hash, now)
 	if ok {
-		return sess, nil
+		return h, nil
 	}
 	var row store.Session
 	var handle string
@@ -145,70 +144,19 @@ func (s *Service) session(ctx context.Context, t token) (session, error) {
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) || err == nil && row.Expires <= now.UnixMilli() {
-		return session{}, noSession()
+		return h, noSession()
 	}
 	if err != nil {
-		return session{}, err
+		return h, err
 	}
-	sess = session{
-		caller: api.Caller{Account: row.Account, Handle: handle, Device: row.Device},
-		key:    row.Thumbprint,
-		until:  min(row.Expires, now.Add(cachedFor).UnixMilli()),
+	h = dpop.Holder[api.Caller]{
+		Caller: api.Caller{Account: row.Account, Handle: handle, Device: row.Device},
+		Key:    row.Thumbprint,
+		Until:  min(row.Expires, now.Add(cachedFor).UnixMilli()),
 	}
-	s.sessions.put(hash, sess, generation)
-	return sess, nil
+	s.sessions.Remember(hash, h, generation)
+	return h, nil
 }
 
-const (
-	maxCached = 65536
-	// cachedFor bounds how long another server process may take to notice that a session ended; this one notices at once.
-	cachedFor = 20 * time.Second
-)
-
-type session struct {
-	caller api.Caller
-	key    dpop.Thumbprint
-	until  int64 // ms
-}
-
-// sessionCache remembers sessions that were read from the store. A drop also voids what was read before it and not yet put.
-type sessionCache struct {
-	mu         *sync.Mutex
-	byHash     map[[32]byte]session
-	generation *uint64
-}
-
-func newSessionCache() sessionCache {
-	return sessionCache{new(sync.Mutex), map[[32]byte]session{}, new(uint64)}
-}
-
-func (c sessionCache) get(hash [32]byte, now time.Time) (s session, generation uint64, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s, ok = c.byHash[hash]
-	if ok && s.until <= now.UnixMilli() {
-		delete(c.byHash, hash)
-		ok = false
-	}
-	return s, *c.generation, ok
-}
-
-func (c sessionCache) put(hash [32]byte, s session, generation uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if generation != *c.generation {
-		return
-	}
-	if len(c.byHash) >= maxCached {
-		clear(c.byHash)
-	}
-	c.byHash[hash] = s
-}
-
-// drop forgets everything: key chains change rarely.
-func (c sessionCache) drop() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	*c.generation++
-	clear(c.byHash)
-}
+// cachedFor bounds how long another server process may take to notice that a session ended; this one notices at once.
+const cachedFor = 20 * time.Second

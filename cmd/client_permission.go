@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -122,16 +121,7 @@ func askConsent(c *cobra.Command, q *device.Consent) (bool, error) {
 	for _, s := range q.Sentences() {
 		fmt.Fprintf(w, "  - %s\n", s)
 	}
-	fmt.Fprint(w, "Allow? [y/N] ")
-	line, err := bufio.NewReader(c.InOrStdin()).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return false, err
-	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return true, nil
-	}
-	return false, nil
+	return askYes(c, "Allow? [y/N] ")
 }
 
 // redirected goes to the app's address as a browser would.

@@ -86,5 +86,5 @@ anyone can check afterwards what was granted and what was opened.`,
 
 // commands are all commands, in the order of the help.
 func commands() []*cobra.Command {
-	return []*cobra.Command{serveCommand(), demoCommand(), clientCommand(), agentCommand(), verifyCommand(), checkCommand(), benchCommand()}
+	return []*cobra.Command{serveCommand(), demoCommand(), clientCommand(), agentCommand(), adminCommand(), verifyCommand(), checkCommand(), benchCommand()}
 }

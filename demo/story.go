@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -359,7 +360,7 @@ func (s *story) revoke(ctx context.Context) error {
 		return err
 	}
 	stolen := s.Home("stolen")
-	if err := os.CopyFS(stolen, os.DirFS(s.Home("flimmer"))); err != nil {
+	if err := copyFolder(stolen, s.Home("flimmer")); err != nil {
 		return err
 	}
 	agent, err := s.StartAgent(ctx, "flimmer-agent", s.Home("flimmer"), s.AgentPort)
@@ -396,15 +397,46 @@ func (s *story) revoke(ctx context.Context) error {
 }
 
 func (s *story) report(ctx context.Context) error {
-	var r struct {
-		Sends, Clicks uint64
-		Agrees        bool
-		LedgerIndex   *int64 `json:"ledger_index"`
+	type cell struct {
+		Day       string `json:"day"`
+		Interface string `json:"interface"`
+		Surface   string `json:"surface"`
+		Variant   string `json:"variant"`
+		Recipient string `json:"recipient"`
+		Sends     int    `json:"sends"`
+		Clicks    int    `json:"clicks"`
 	}
-	if err := s.Admin(ctx, &r, "report", "--partner", "flimmer", "--threshold", "1"); err != nil {
+	// What Flimmer counted itself.
+	own, err := json.Marshal(map[string][]cell{"figures": {{time.Now().UTC().Format(time.DateOnly), "web", "film-page", "button", "not-told", 1, 1}}})
+	if err != nil {
 		return err
 	}
-	return check(r.Sends == 1 && r.Clicks == 1 && r.Agrees && r.LedgerIndex != nil, "the report says something else: %+v", r)
+	file := filepath.Join(s.Dir, "flimmer-figures.json")
+	if err := os.WriteFile(file, own, 0o600); err != nil {
+		return err
+	}
+	type sum struct {
+		Count  int
+		Agrees bool
+	}
+	var r struct {
+		Report struct{ Total struct{ Sends, Clicks sum } }
+		SHA256 string
+		Leaf   string `json:"ledger_leaf"`
+	}
+	if err := s.Admin(ctx, &r, "report", "--partner", "flimmer", "--threshold", "1", "--figures", file); err != nil {
+		return err
+	}
+	want := sum{1, true}
+	if err := check(r.Report.Total.Sends == want && r.Report.Total.Clicks == want, "the report says something else: %+v", r); err != nil {
+		return err
+	}
+	resp, err := http.Get(s.URL() + "/log/proof/" + r.Leaf + "?wait=10")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return check(resp.StatusCode == http.StatusOK, "the report's hash is not in the ledger: %s", resp.Status)
 }
 
 func (s *story) verify(ctx context.Context) error {
@@ -465,4 +497,33 @@ func (s *Stage) Read(ctx context.Context, who, with string) (lines []line, err e
 
 func has(lines []line, text, through string) bool {
 	return slices.ContainsFunc(lines, func(l line) bool { return l.says() == text && l.Through == through })
+}
+
+// copyFolder copies a folder as a thief would: everything, with its permissions.
+func copyFolder(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rel)
+		if d.IsDir() {
+			return os.MkdirAll(target, info.Mode().Perm())
+		}
+		if !info.Mode().IsRegular() {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, data, info.Mode().Perm())
+	})
 }

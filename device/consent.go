@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"letterlock/api"
@@ -82,8 +83,8 @@ func (c *Client) requestID(raw string) (string, error) {
 	if u.Host != c.self.Host {
 		return "", chat.Errorf(chat.Invalid, "this authorization address is of another server than %s", c.self.Host)
 	}
-	id := u.Query().Get("request_uri")
-	if id == "" {
+	id, ok := strings.CutPrefix(u.Query().Get("request_uri"), "urn:ietf:params:oauth:request_uri:") // RFC 9126 section 2.2
+	if !ok || id == "" {
 		return "", chat.Errorf(chat.Invalid, "the authorization address names no request")
 	}
 	return id, nil

@@ -383,8 +383,15 @@ func (c *Client) merge(ctx context.Context, o *outcome, e api.Entry, change *ros
 	return nil
 }
 
-// proveGrant makes sure that the grant stands in the same ledger that this device remembers.
+// proveGrant makes sure that the grant stands in the same ledger that this device remembers, and learns the partner's name.
 func (c *Client) proveGrant(ctx context.Context, granted grant.Granted) error {
+	a, err := grant.OpenAgreement(granted.Proof.Agreement, c.policy.trust.Operator)
+	if err != nil {
+		return err
+	}
+	if err := c.rememberPartner(a.Partner, a.Name); err != nil {
+		return err
+	}
 	r, err := proof.ParseRecord(granted.Proof.Record)
 	if err != nil {
 		return err

@@ -270,9 +270,10 @@ func TestThumbprint(t *testing.T) {
 
 func TestReplayIsBoundedAndForgets(t *testing.T) {
 	r := NewReplay(time.Minute)
+	r.limit = 64
 	now := start
 	var refused bool
-	for i := range shards * shardLimit * 2 {
+	for i := range shards * r.limit * 2 {
 		err := r.Use(now, Thumbprint{}, fmt.Sprint(i))
 		if chat.Is(err, chat.TooMany) {
 			refused = true
@@ -311,6 +312,32 @@ func TestReplayAtOnce(t *testing.T) {
 	group.Wait()
 	if wins != 1 {
 		t.Fatalf("%d uses went through", wins)
+	}
+}
+
+func TestHolders(t *testing.T) {
+	var c Holders[string]
+	hash := [32]byte{1}
+	_, generation, _ := c.Find(hash, start)
+	c.Remember(hash, Holder[string]{Caller: "alice", Until: start.Add(time.Second).UnixMilli()}, generation)
+	if h, _, ok := c.Find(hash, start); !ok || h.Caller != "alice" {
+		t.Fatal("forgotten")
+	}
+	if _, _, ok := c.Find(hash, start.Add(time.Second)); ok {
+		t.Error("believed for too long")
+	}
+	_, generation, _ = c.Find(hash, start) // the row is read, then
+	c.Drop()                               // the token ends, and only then
+	c.Remember(hash, Holder[string]{Until: start.Add(time.Second).UnixMilli()}, generation)
+	if _, _, ok := c.Find(hash, start); ok {
+		t.Error("what was read before the end is believed after it")
+	}
+	for i := range 2 * maxHolders {
+		_, generation, _ := c.Find([32]byte{2, byte(i), byte(i >> 8), byte(i >> 16)}, start)
+		c.Remember([32]byte{2, byte(i), byte(i >> 8), byte(i >> 16)}, Holder[string]{Until: start.Add(time.Second).UnixMilli()}, generation)
+	}
+	if len(c.byHash) > maxHolders {
+		t.Errorf("%d are remembered", len(c.byHash))
 	}
 }
 

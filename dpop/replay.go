@@ -19,6 +19,7 @@ const (
 // concurrent use.
 type Replay struct {
 	keep   time.Duration
+	limit  int // of a shard's younger generation
 	shards [shards]shard
 }
 
@@ -29,7 +30,7 @@ type shard struct {
 }
 
 // NewReplay makes a memory that keeps everything for at least the given time.
-func NewReplay(keep time.Duration) *Replay { return &Replay{keep: keep} }
+func NewReplay(keep time.Duration) *Replay { return &Replay{keep: keep, limit: shardLimit} }
 
 // Use takes an identifier under a key, and refuses it as unauthenticated when it was used before. A full memory refuses as too-many:
 // forgetting early would let something be used again.
@@ -49,7 +50,7 @@ func (r *Replay) Use(now time.Time, key Thumbprint, id string) error {
 	if young || old {
 		return unauthenticated("this was used before (jti): make a new proof for each request")
 	}
-	if len(sh.new) >= shardLimit {
+	if len(sh.new) >= r.limit {
 		return chat.Errorf(chat.TooMany, "too many requests: try again in a minute")
 	}
 	sh.new[short] = struct{}{}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/luikyv/go-oidc/pkg/goidc"
 
@@ -13,23 +14,48 @@ import (
 	"letterlock/store"
 )
 
+// cachedFor is how long an access token may stay believed after another server process ended it. It delays no revocation of a
+// permission: that is the grant's row, which package inbox reads each time.
+const cachedFor = 20 * time.Second
+
 // Authenticate finds the agent that holds an access token, and checks that the request was made with the key that the token is bound
 // to (RFC 9449 section 7). What its grant allows is not answered here.
 func (s *Service) Authenticate(ctx context.Context, r dpop.Request) (api.AgentCaller, error) {
-	t, row, err := s.readToken(ctx, r.Token, store.OAuthAccess)
-	if errors.Is(err, goidc.ErrNotFound) {
-		return api.AgentCaller{}, noAccess()
-	}
+	h, err := s.holder(ctx, r.Token)
 	if err != nil {
 		return api.AgentCaller{}, err
 	}
-	if t.Spent || row.Ended || t.Expires <= s.Now().UnixMilli() || len(row.Thumbprint) != len(dpop.Thumbprint{}) {
-		return api.AgentCaller{}, noAccess()
-	}
-	if err := s.Verifier.Verify(r, dpop.Thumbprint(row.Thumbprint)); err != nil {
+	if err := s.Verifier.Verify(r, h.Key); err != nil {
 		return api.AgentCaller{}, err
 	}
-	return api.AgentCaller{Partner: row.Client, Grant: row.Grant}, nil
+	return h.Caller, nil
+}
+
+// holder finds an access token in memory or in the store.
+func (s *Service) holder(ctx context.Context, token string) (dpop.Holder[api.AgentCaller], error) {
+	_, hash, _ := parseToken(token)
+	now := s.Now()
+	h, generation, ok := s.holders.Find(hash, now)
+	if ok {
+		return h, nil
+	}
+	t, row, err := s.readToken(ctx, token, store.OAuthAccess)
+	if errors.Is(err, goidc.ErrNotFound) {
+		return h, noAccess()
+	}
+	if err != nil {
+		return h, err
+	}
+	if t.Spent || row.Ended || t.Expires <= now.UnixMilli() || len(row.Thumbprint) != len(h.Key) {
+		return h, noAccess()
+	}
+	h = dpop.Holder[api.AgentCaller]{
+		Caller: api.AgentCaller{Partner: row.Client, Grant: row.Grant},
+		Key:    dpop.Thumbprint(row.Thumbprint),
+		Until:  min(t.Expires, now.Add(cachedFor).UnixMilli()),
+	}
+	s.holders.Remember(hash, h, generation)
+	return h, nil
 }
 
 func noAccess() error {
@@ -56,10 +82,11 @@ func (s accessTokens) SaveToken(ctx context.Context, t *goidc.Token) error {
 	if !ok || id.String() != t.GrantID {
 		return errors.New("oauth: the access token is malformed")
 	}
+	if t.RevokedAt != 0 {
+		defer s.holders.Drop()
+		return s.Store.Update(ctx, func(tx *store.Tx) error { return tx.SpendOAuthToken(id, hash) })
+	}
 	return s.Store.Update(ctx, func(tx *store.Tx) error {
-		if t.RevokedAt != 0 {
-			return tx.SpendOAuthToken(id, hash)
-		}
 		return tx.PutOAuthToken(store.OAuthToken{Grant: id, Hash: hash, Kind: store.OAuthAccess, Expires: int64(t.ExpiresAt) * 1000})
 	})
 }

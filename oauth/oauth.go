@@ -60,6 +60,7 @@ type Service struct {
 	Config
 	protocol http.Handler // go-oidc
 	used     *dpop.Replay // identifiers of proofs and assertions at our own endpoints
+	holders  dpop.Holders[api.AgentCaller]
 
 	mu sync.Mutex // of Rand
 }
@@ -114,8 +115,18 @@ func New(c Config) (*Service, error) {
 // resource is the identifier of the Inbox API (RFC 8707).
 func (s *Service) resource() string { return s.Issuer + "/inbox" }
 
-// EndTokens ends every token of a grant at once and for good. The caller's transaction decides.
-func (s *Service) EndTokens(tx *store.Tx, id chat.GrantID) error { return tx.EndOAuthAuthorization(id) }
+// EndTokens ends every token of a grant for good. The caller's transaction decides. A request that is under way may still find its
+// agent for cachedFor; the grant's own row, which the same transaction ended, refuses it.
+func (s *Service) EndTokens(tx *store.Tx, id chat.GrantID) error {
+	defer s.holders.Drop()
+	return tx.EndOAuthAuthorization(id)
+}
+
+// endTokens is EndTokens in a transaction of its own, after which nobody finds the agent any more.
+func (s *Service) endTokens(ctx context.Context, id chat.GrantID) error {
+	defer s.holders.Drop()
+	return s.Store.Update(ctx, func(tx *store.Tx) error { return tx.EndOAuthAuthorization(id) })
+}
 
 // Sweep drops what expired. The server calls it every hour.
 func (s *Service) Sweep(ctx context.Context) error {

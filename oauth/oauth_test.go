@@ -781,6 +781,7 @@ func TestEndTokens(t *testing.T) {
 	w := newWorld(t)
 	p := w.partner("flimmer")
 	access, refresh := p.tokens()
+	p.mustUse(access)
 	if err := w.st.Update(t.Context(), func(tx *store.Tx) error { return w.s.EndTokens(tx, p.grant) }); err != nil {
 		t.Fatal(err)
 	}

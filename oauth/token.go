@@ -76,7 +76,7 @@ const versionKey = "version"
 func (s authorizations) SaveGrant(ctx context.Context, g *goidc.Grant) error {
 	id := grantOf(g.ID)
 	if g.RevokedAt != 0 {
-		return s.Store.Update(ctx, func(tx *store.Tx) error { return tx.EndOAuthAuthorization(id) })
+		return s.endTokens(ctx, id)
 	}
 	row, body, err := authorizationRow(g)
 	if err != nil {
@@ -234,7 +234,7 @@ func (s authorizations) GrantByRefreshToken(ctx context.Context, refresh string)
 	}
 	if t.Spent {
 		if ctx.Value(callKey{}) != nil { // introspecting or revoking it is no use of it
-			err = s.Store.Update(ctx, func(tx *store.Tx) error { return tx.EndOAuthAuthorization(row.Grant) })
+			err = s.endTokens(ctx, row.Grant)
 		}
 		return nil, errors.Join(goidc.ErrNotFound, err)
 	}

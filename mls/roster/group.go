@@ -9,6 +9,7 @@ import (
 type Group struct {
 	suite   *Suite
 	context GroupContext
+	encoded []byte // context
 	tree    *Tree
 	tag     []byte // the epoch's confirmation tag
 	interim []byte // the epoch's interim transcript hash
@@ -101,7 +102,10 @@ func openTree(s *Suite, b, hash []byte) (*Tree, error) {
 }
 
 func newGroup(s *Suite, context GroupContext, t *Tree, tag []byte) *Group {
-	return &Group{suite: s, context: context, tree: t, tag: tag, interim: InterimHash(s, context.ConfirmedHash, tag)}
+	return &Group{
+		suite: s, context: context, encoded: Marshal(&context), tree: t, tag: tag,
+		interim: InterimHash(s, context.ConfirmedHash, tag),
+	}
 }
 
 // TrustedGroup is the group of a context and a tree that the caller made itself or checked before: nothing is verified.
@@ -132,8 +136,8 @@ func (g *Group) ID() []byte { return g.context.GroupID }
 // Epoch is the number of commits so far.
 func (g *Group) Epoch() uint64 { return g.context.Epoch }
 
-// Context is the encoded GroupContext of this epoch.
-func (g *Group) Context() []byte { return Marshal(&g.context) }
+// Context is the encoded GroupContext of this epoch. It must not be written to.
+func (g *Group) Context() []byte { return g.encoded }
 
 // TreeHash is the hash of the ratchet tree.
 func (g *Group) TreeHash() []byte { return g.context.TreeHash }
