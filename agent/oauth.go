@@ -208,6 +208,7 @@ func refused(status int, body []byte) error {
 	if json.Unmarshal(body, &e) != nil || e.Code == "" {
 		e = oauthError{Code: fmt.Sprintf("http_%d", status)}
 	}
+	e.Code, e.Description = plainText(e.Code, 64), plainText(e.Description, 200)
 	kind := chat.Forbidden
 	switch {
 	case status >= 500:
@@ -219,7 +220,7 @@ func refused(status int, body []byte) error {
 	case e.Code == "invalid_request" || e.Code == "invalid_authorization_details":
 		kind = chat.Invalid
 	}
-	return chat.Wrap(kind, &e, "the authorization server refused: %s", plainText(e.Code+" "+e.Description, 200))
+	return chat.Wrap(kind, &e, "the authorization server refused: %s", strings.TrimSpace(e.Code+" "+e.Description))
 }
 
 // isInvalidGrant tells that code or refresh token are not, or no longer, good.

@@ -179,12 +179,12 @@ func (c access) statement(host string, h held) proof.Statement {
 	return proof.Statement{Version: 1, Host: host, Conversation: h.Conversation, Grant: h.Grant, Epoch: c.Epoch, Period: c.Period, From: c.From, To: c.To, Count: c.Count}
 }
 
-// receipted drops what was kept of a period: count and proven promises.
+// receipted drops what was kept of a period: its count, and the proven promises of the periods before.
 func (a *Agent) receipted(g chat.GrantID, c access) error {
 	return a.vault.Update(func(tx *vault.Tx) error {
 		err := scan(tx, bucketPromises, g, "", func(name string) error {
 			p, _, err := load[pending](tx, bucketPromises, name)
-			if err != nil || p.Period != c.Period || !p.Proven {
+			if err != nil || p.Period >= c.Period || !p.Proven {
 				return err
 			}
 			return tx.Delete(bucketPromises, name)

@@ -39,6 +39,8 @@ type People interface {
 	Device(tx *store.Tx, handle string, d chat.DeviceID) (chat.AccountID, ed25519.PublicKey, error)
 	// Account finds whose handle it is, whatever became of the devices.
 	Account(tx *store.Tx, handle string) (chat.AccountID, error)
+	// Chain is a person's whole key chain: what proves to members that a device is gone from it.
+	Chain(tx *store.Tx, handle string) ([][]byte, error)
 }
 
 // Hooks judge and record what touches permission. Each may be nil, which means: no objection, nothing to do.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"letterlock/chat"
+	"letterlock/grant"
 	"letterlock/store"
 )
 
@@ -58,6 +59,7 @@ func (s *Service) proposeGone(ctx context.Context, id chat.ConversationID, a cha
 	leaves := c.head.Load().leaves
 	s.cache.release(c)
 	var gone []string
+	var proof []byte
 	if err := s.view(ctx, func(tx *store.Tx) error {
 		for identity := range leaves {
 			who, err := chat.ParseIdentity([]byte(identity))
@@ -67,13 +69,19 @@ func (s *Service) proposeGone(ctx context.Context, id chat.ConversationID, a cha
 			if of, err := s.People.Account(tx, who.Handle); err != nil || of != a {
 				continue
 			}
-			if _, _, err := s.People.Device(tx, who.Handle, who.Device); chat.Is(err, chat.NotFound) {
-				gone = append(gone, identity)
+			if _, _, err := s.People.Device(tx, who.Handle, who.Device); !chat.Is(err, chat.NotFound) {
+				continue
 			}
+			gone = append(gone, identity)
+			entries, err := s.People.Chain(tx, who.Handle)
+			if err != nil {
+				return err
+			}
+			proof = grant.GoneProof(entries)
 		}
 		return nil
 	}); err != nil || len(gone) == 0 {
 		return err
 	}
-	return s.Propose(ctx, id, gone, []byte("device removed from its key chain"))
+	return s.Propose(ctx, id, gone, proof)
 }

@@ -228,3 +228,8 @@ func (w *world) whole(p *person, id chat.ConversationID) []api.Entry {
 		}
 	}
 }
+
+// Chain stands for a key chain that shows the device as gone; what it proves is judged by members, not here.
+func (b *phonebook) Chain(_ *store.Tx, handle string) ([][]byte, error) {
+	return [][]byte{[]byte(handle)}, nil
+}

@@ -191,27 +191,27 @@ func dedupKey() []byte {
 	return b
 }
 
-// finishRemovals commits what the server proposed (the removal of an agent), and drops the entries of those agents. A conversation with such a
-// proposal takes nothing else.
+// finishRemovals commits what was proposed: removals of agents, whose entries go with them, and of devices that left their key chain. A conversation
+// that waits for one takes nothing else.
 func (c *Client) finishRemovals(ctx context.Context, id chat.ConversationID) error {
 	return c.commit(ctx, id, func(g *mls.Group, t grant.Thread) (*change, error) {
-		ch := &change{thread: &t}
-		n := len(t.Grants)
+		due, entries := false, len(t.Grants)
 		for _, p := range g.Roster().Pending() {
-			if p.Proposal.Type != roster.ProposalRemove {
-				continue
-			}
 			m, ok := g.Roster().Member(p.Proposal.Remove)
-			if !ok {
+			if p.Proposal.Type != roster.ProposalRemove || !ok || m.Leaf == g.OwnLeaf() {
 				continue
 			}
+			due = true
 			if who, err := chat.ParseIdentity(m.Identity); err == nil && who.IsAgent() {
-				*ch.thread = ch.thread.Without(who.Grant)
+				t = t.Without(who.Grant)
 			}
 		}
-		if len(ch.thread.Grants) == n {
+		switch {
+		case !due:
 			return nil, nil
+		case len(t.Grants) < entries:
+			return &change{thread: &t}, nil
 		}
-		return ch, nil
+		return &change{}, nil
 	})
 }

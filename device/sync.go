@@ -434,33 +434,13 @@ func (c *Client) takeProposal(o *outcome, e api.Entry) error {
 	if done.Proposal == nil {
 		return chat.Errorf(chat.Tampered, "the server passes something else off as a proposal")
 	}
-	if err := checkProposal(o.group.Roster(), done.Proposal); err != nil {
-		sentence := err.Error()
+	if err := grant.CheckProposal(o.group.Roster(), *done.Proposal); err != nil {
+		sentence := fmt.Sprintf("Somebody tried to change who is in this conversation, and was refused: %v.", err)
 		o.items = append(o.items, c.event(e.Seq, e.At, EventAlarm, "%s", sentence))
 		o.evidence = append(o.evidence, Evidence{Sentence: sentence, Data: e.Body})
 		return nil // not remembered: no commit of ours takes it up, and one of others that does is refused
 	}
 	o.group = done.Group
-	return nil
-}
-
-// checkProposal allows the server to propose the removal of agents, and agents their own Update or Remove. People commit.
-func checkProposal(g *roster.Group, p *roster.ProposalInfo) error {
-	switch p.Sender.Type {
-	case roster.SenderExternal:
-		m, ok := g.Member(p.Proposal.Remove)
-		id, err := chat.ParseIdentity(m.Identity)
-		if p.Proposal.Type != roster.ProposalRemove || !ok || err != nil || !id.IsAgent() {
-			return chat.Errorf(chat.Tampered, "The server tried to change who is in this conversation. It may remove partner apps and nobody else; this was refused.")
-		}
-	case roster.SenderMember:
-		m, _ := g.Member(p.Sender.Index)
-		id, err := chat.ParseIdentity(m.Identity)
-		own := p.Proposal.Type == roster.ProposalUpdate || p.Proposal.Type == roster.ProposalRemove && p.Proposal.Remove == p.Sender.Index
-		if err != nil || id.IsAgent() && !own {
-			return chat.Errorf(chat.Forbidden, "A partner app tried to change who is in this conversation; this was refused.")
-		}
-	}
 	return nil
 }
 

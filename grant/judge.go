@@ -6,6 +6,7 @@ import (
 
 	"letterlock/canon"
 	"letterlock/chat"
+	"letterlock/keychain"
 	"letterlock/mls/roster"
 )
 
@@ -197,42 +198,75 @@ func checkExtensions(c *roster.Change) error {
 	return nil
 }
 
-// checkProposals allows a commit what its committer does by itself. Of others' proposals it takes up the server's removal of an agent and
-// what a member wishes for its own leaf: nobody acts in a committer's name.
+// checkProposals allows a commit what its committer does by itself. Of others' proposals it takes up those that CheckProposal allows: nobody
+// acts in a committer's name.
 func checkProposals(c *roster.Change) error {
 	for _, p := range c.Proposals {
-		switch {
-		case p.Sender.Type == roster.SenderExternal:
-			if err := checkExternal(c.Before(), p.Proposal); err != nil {
-				return err
-			}
-		case p.Proposal.Type == roster.ProposalPSK:
+		if p.Proposal.Type == roster.ProposalPSK {
 			return chat.Errorf(chat.Forbidden, "a commit takes in no pre-shared key: not every member has it")
-		case p.Ref != nil && !own(p):
-			return chat.Errorf(chat.Forbidden, "a member may propose to renew or to remove its own leaf only")
+		}
+		if p.Ref == nil && p.Sender.Type == roster.SenderMember {
+			continue
+		}
+		if err := CheckProposal(c.Before(), p); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// own says that a member's proposal concerns its own leaf.
-func own(p roster.ProposalInfo) bool {
-	return p.Proposal.Type == roster.ProposalUpdate || p.Proposal.Type == roster.ProposalRemove && p.Proposal.Remove == p.Sender.Index
+// CheckProposal says whether a proposal may stand for others to commit: a member's for its own leaf, the server's for a removal that is due.
+func CheckProposal(g *roster.Group, p roster.ProposalInfo) error {
+	if p.Sender.Type == roster.SenderExternal {
+		return checkExternal(g, p)
+	}
+	if p.Proposal.Type == roster.ProposalUpdate || p.Proposal.Type == roster.ProposalRemove && p.Proposal.Remove == p.Sender.Index {
+		return nil
+	}
+	return chat.Errorf(chat.Forbidden, "a member may propose to renew or to remove its own leaf only")
 }
 
-// checkExternal allows the server to remove agents, and nobody else.
-func checkExternal(g *roster.Group, p *roster.Proposal) error {
-	if p.Type != roster.ProposalRemove {
+// checkExternal allows the server the removal of an agent, and of a device that left its key chain, with the key chain that shows it as the
+// proposal's authenticated_data. Nothing else.
+func checkExternal(g *roster.Group, p roster.ProposalInfo) error {
+	if p.Proposal.Type != roster.ProposalRemove {
 		return chat.Errorf(chat.Forbidden, "the server may propose removals only")
 	}
-	m, ok := g.Member(p.Remove)
+	m, ok := g.Member(p.Proposal.Remove)
 	if !ok {
 		return chat.Errorf(chat.Invalid, "the server proposed to remove nobody")
 	}
-	if id, err := chat.ParseIdentity(m.Identity); err != nil || !id.IsAgent() {
-		return chat.Errorf(chat.Forbidden, "the server may not remove a person")
+	id, err := chat.ParseIdentity(m.Identity)
+	if err != nil || id.IsAgent() {
+		return err
 	}
-	return nil
+	return checkGone(id, m.SignatureKey, p.AuthenticatedData)
+}
+
+// maxChain is the largest key chain in a proposal, in bytes.
+const maxChain = 512 << 10
+
+// GoneProof is the authenticated_data of a proposal to remove a device: its key chain, every entry.
+func GoneProof(entries [][]byte) []byte { return canon.MustMarshal(entries) }
+
+// checkGone checks that a device left its key chain. The chain cannot be made up: it must have held this leaf's very key, which a chain only
+// does by a signature of that key over the account, and every later entry is signed by a device before it or the recovery key.
+func checkGone(id chat.Identity, key ed25519.PublicKey, proof []byte) error {
+	refuse := chat.Errorf(chat.Forbidden, "the server may not remove a person")
+	var entries [][]byte
+	if len(proof) > maxChain || canon.Unmarshal(proof, &entries) != nil {
+		return refuse
+	}
+	chain, err := keychain.Open(entries)
+	if err != nil || chain.Host() != id.Host || chain.Handle() != id.Handle {
+		return refuse
+	}
+	for _, d := range chain.Removed() {
+		if d.ID == id.Device && bytes.Equal(d.Key, key) {
+			return nil
+		}
+	}
+	return refuse
 }
 
 // checkKeys holds members to the signature key that they came with: a device is known by its own, and its key chain names no other.

@@ -48,7 +48,9 @@ func TestAGrantThatMayNotEnter(t *testing.T) {
 	}{
 		// Rule 4: the proof.
 		{"no proof", func(d *draft) { d.noProof = true }, chat.Unproven, "without its proof"},
-		{"the proof of another grant", func(d *draft) { d.proof = func(p *grant.Proof) { p.Signed = must(w.draft(d.by, 9, chat.Read).grant.Sign(d.key)) } },
+		{"the proof of another grant", func(d *draft) {
+			d.proof = func(p *grant.Proof) { p.Signed = must(w.draft(d.by, 9, chat.Read).grant.Sign(d.key)) }
+		},
 			chat.Unproven, "without its proof"},
 		{"proofs that cannot be read", func(d *draft) { d.commit = func(o *mls.CommitOptions) { o.AuthenticatedData = []byte("proof") } },
 			chat.Invalid, "cannot be read"},
@@ -95,7 +97,10 @@ func TestAGrantThatMayNotEnter(t *testing.T) {
 		{"for another partner", other, chat.Forbidden, "made for another partner"},
 
 		// Rule 4: the entry is the grant's.
-		{"the entry has more actions", func(d *draft) { d.grant.Actions = chat.Send; d.entry = func(e *grant.Entry) { e.Actions = chat.Send | chat.Delete } },
+		{"the entry has more actions", func(d *draft) {
+			d.grant.Actions = chat.Send
+			d.entry = func(e *grant.Entry) { e.Actions = chat.Send | chat.Delete }
+		},
 			chat.Invalid, "not what the grant says"},
 		{"the entry has fewer actions", func(d *draft) { d.noLeaf = true; d.entry = func(e *grant.Entry) { e.Actions = chat.Send } },
 			chat.Invalid, "not what the grant says"},

@@ -138,13 +138,20 @@ func narrowed(p *person, g *agent, left chat.Actions) *grant.Thread {
 	return &t
 }
 
+// TestFoundingRefused: a conversation begins without grants and with this server's name.
 func TestFoundingRefused(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
-	id := alice.found("flimmer") // nobody has to ask for a thread of a partner that does not exist yet
-	if w.thread2(id).Partner != "flimmer" {
-		t.Fatal("another partner")
+	spoil := map[string]grant.Thread{
+		"another host": grant.NewThread("chat.example", "flimmer"),
+		"with a grant": grant.NewThread(host, "flimmer").With(grant.Entry{Grant: chat.GrantID{1}, Account: alice.id, Handle: "alice", Actions: chat.Send}),
 	}
+	for name, thread := range spoil {
+		if err := alice.foundWith(chat.NewConversationID(), thread); chat.KindOf(err) != chat.Invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	w.must(alice.foundWith(chat.NewConversationID(), grant.NewThread(host, "flimmer")))
 }
 
 // TestAnyMemberRemoves: a friend takes an app out that Alice let in; her grant ends with it and says why.

@@ -238,19 +238,24 @@ func (p *person) identity() []byte { return []byte(chat.DeviceURI(host, p.handle
 func (p *person) found(partner string) chat.ConversationID {
 	p.w.t.Helper()
 	id := chat.NewConversationID()
+	p.w.must(p.foundWith(id, grant.NewThread(host, partner)))
+	return id
+}
+
+func (p *person) foundWith(id chat.ConversationID, thread grant.Thread) error {
+	p.w.t.Helper()
 	g, err := mls.Create(mls.CreateOptions{GroupID: id[:], Identity: p.identity(), Signer: p.key.Private(), SupportedExtensions: []uint16{grant.ExtensionType},
 		Extensions: roster.Extensions{
 			roster.RequiredCapabilities{Extensions: []uint16{grant.ExtensionType}}.Extension(),
 			roster.ExternalSendersExtension(roster.ExternalSender{SignatureKey: p.w.keys.ServerKey(), Credential: roster.BasicCredential([]byte("mimi://" + host))}),
-			{Type: grant.ExtensionType, Data: grant.NewThread(host, partner).Marshal()},
+			{Type: grant.ExtensionType, Data: thread.Marshal()},
 		}, Now: p.w.clock.now()})
 	p.w.must(err)
 	info, err := g.GroupInfo()
 	p.w.must(err)
-	_, err = p.w.delivery.Found(p.ctx, api.NewConversation{GroupInfo: info})
-	p.w.must(err)
 	p.groups[id] = g
-	return id
+	_, err = p.w.delivery.Found(p.ctx, api.NewConversation{GroupInfo: info})
+	return err
 }
 
 func (p *person) keyPackage() []byte {
@@ -735,7 +740,10 @@ func (w *world) pair() (alice, bob *person, flimmer *app, id chat.ConversationID
 	return alice, bob, flimmer, id
 }
 
-type ed25519Public = ed25519.PublicKey
+type (
+	ed25519Public  = ed25519.PublicKey
+	ed25519Private = ed25519.PrivateKey
+)
 
 func errOf[T any](_ T, err error) error { return err }
 
@@ -746,4 +754,14 @@ func (w *world) entry(id chat.ConversationID, seq uint64) (e store.Entry) {
 		return err
 	}))
 	return e
+}
+
+// leaves are the published log.
+func (w *world) leaves() (list []store.LedgerLeaf) {
+	w.t.Helper()
+	w.must(w.store.View(w.ctx, func(tx *store.Tx) (err error) {
+		list, err = tx.LedgerLeaves(0, 1000)
+		return err
+	}))
+	return list
 }

@@ -447,7 +447,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 
 func TestRestartGoesOn(t *testing.T) {
 	b := newBench(t)
-	b.posts(chat.AccountID{1}, 300)
+	b.reports(300)
 	b.drain()
 	b.posts(chat.AccountID{1}, 5) // waits in the outbox
 	log := b.log()
@@ -742,7 +742,7 @@ func TestBundleOfTheStore(t *testing.T) {
 		_, err := b.Control(tx, person.account, "flimmer", 0, &proof.Grant{Signed: person.grant})
 		return err
 	})
-	b.posts(person.account, 600)
+	b.posts(person.account, maxPage+5)
 	b.drain()
 	b.posts(person.account, 1)
 	subject := Subject{Account: person.account, Handle: "alice", Partner: "flimmer", KeyChain: person.chain, Agreements: [][]byte{person.agreement, []byte("not logged")}}
@@ -755,7 +755,7 @@ func TestBundleOfTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, err := proof.Verify(data, proof.Policy{LedgerVKey: b.keys.LedgerVKey(), VRFKey: b.keys.VRFKey()})
-	if err != nil || v.Posts != 600 || len(v.Grants) != 1 || len(v.Findings) != 0 {
+	if err != nil || v.Posts != maxPage+5 || len(v.Grants) != 1 || len(v.Findings) != 0 {
 		t.Fatalf("%+v, %v", v, err)
 	}
 	if !slices.ContainsFunc(v.Sentences, func(s string) bool { return strings.Contains(s, "completeness not proven") }) {

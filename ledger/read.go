@@ -188,9 +188,9 @@ type Proven struct {
 }
 
 // maxPage is the most records in one answer.
-const maxPage = 500
+const maxPage = 200
 
-// Records reads records of a chain from the place's number on, at most limit (and never more than 500), all with proofs to one
+// Records reads records of a chain from the place's number on, at most limit (and never more than 200), all with proofs to one
 // checkpoint.
 func (l *Ledger) Records(ctx context.Context, from proof.Place, limit int) (page []Proven, err error) {
 	err = l.store.View(ctx, func(tx *store.Tx) error {

@@ -162,24 +162,28 @@ func (l *Ledger) extend(tx *store.Tx, old store.LedgerState, t *tree, queued []s
 // append adds one leaf. One that stands in the log is skipped; another leaf under its deed stops the ledger.
 func (l *Ledger) append(tx *store.Tx, t *tree, q store.LedgerQueued) error {
 	hash := proof.LeafHash(q.Leaf)
-	known, err := tx.LedgerLeafByDeed(q.Deed)
-	if err == nil && known.LeafHash == hash {
-		return nil
-	}
-	if err == nil {
-		return chat.Errorf(chat.Tampered, "two different leaves stand under the label of entry %d", known.Index)
-	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	err = tx.AppendLedgerLeaf(store.LedgerLeaf{Index: t.size, Leaf: q.Leaf, LeafHash: hash, Deed: q.Deed})
+	err := tx.AppendLedgerLeaf(store.LedgerLeaf{Index: t.size, Leaf: q.Leaf, LeafHash: hash, Deed: q.Deed})
 	if errors.Is(err, store.ErrExists) {
-		return chat.Wrap(chat.Tampered, err, "the ledger has an entry beyond its checkpoint, or a leaf under two labels")
+		return l.repeat(tx, t, q, hash)
 	}
 	if err != nil {
 		return err
 	}
 	return t.append(hash)
+}
+
+// repeat accepts a leaf that stands in the log under the same deed.
+func (l *Ledger) repeat(tx *store.Tx, t *tree, q store.LedgerQueued, hash proof.Hash) error {
+	known, err := tx.LedgerLeafByDeed(q.Deed)
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && known.Index >= t.size:
+		return chat.Errorf(chat.Tampered, "the ledger has an entry beyond its checkpoint, or a leaf under two labels")
+	case err != nil:
+		return err
+	case known.LeafHash != hash:
+		return chat.Errorf(chat.Tampered, "two different leaves stand under the label of entry %d", known.Index)
+	}
+	return nil
 }
 
 // announce wakes those who wait for a checkpoint.

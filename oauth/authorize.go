@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"letterlock/chat"
+	"letterlock/store"
 )
 
 // requestURIPrefix begins every request_uri (RFC 9126 section 2.2).
@@ -32,7 +33,7 @@ func (s *Service) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	row, _, err := s.request(r.Context(), id)
-	if err == nil && (row.Client != q.Get("client_id") || row.Decided || row.Expires <= s.Now().UnixMilli()) {
+	if err == nil && (row.Client != q.Get("client_id") || row.Decided != store.OAuthUndecided || row.Expires <= s.Now().UnixMilli()) {
 		err = chat.Errorf(chat.Expired, "this request was answered, is over, or is not of this client")
 	}
 	if err != nil {

@@ -389,30 +389,97 @@ func TestNothingWidens(t *testing.T) {
 	}
 }
 
-func TestRequestAnsweredOnce(t *testing.T) {
+// TestOneCodeOfManyAnswers: however often and however parallel a request is answered, one code is good.
+func TestOneCodeOfManyAnswers(t *testing.T) {
 	w := newWorld(t)
 	p := w.partner("flimmer")
 	id := p.push()
-	var wins, losses int
+	var answers []string
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			_, err := w.s.Approve(context.Background(), id, p.grant, chat.Send)
+			to, err := w.s.Approve(context.Background(), id, p.grant, chat.Send)
+			if err != nil && !chat.Is(err, chat.Expired) {
+				t.Error(err)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
-				wins++
-			} else if chat.Is(err, chat.Expired) {
-				losses++
-			} else {
-				t.Error(err)
+				answers = append(answers, to)
 			}
 		})
 	}
 	group.Wait()
-	if wins != 1 || losses != 7 {
-		t.Fatalf("%d answers went through, %d were refused", wins, losses)
+	wins := 0
+	for _, to := range answers {
+		if p.redeem(p.codeOf(to)).status == http.StatusOK {
+			wins++
+		}
+	}
+	if wins != 1 {
+		t.Fatalf("%d codes of %d answers were good", wins, len(answers))
+	}
+}
+
+// TestLostAnswer: the code never arrived, the person's client asks for it again.
+func TestLostAnswer(t *testing.T) {
+	w := newWorld(t)
+	p := w.partner("flimmer")
+	id := p.push()
+	approve := func(actions chat.Actions) string {
+		t.Helper()
+		to, err := w.s.Approve(t.Context(), id, p.grant, actions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.codeOf(to)
+	}
+	lost := approve(chat.Send)
+	if _, err := w.s.Consent(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.s.Refuse(t.Context(), id); !chat.Is(err, chat.Expired) {
+		t.Errorf("a no after a yes: %v", err)
+	}
+	if _, err := w.s.Approve(t.Context(), id, p.grant, chat.Send|chat.Delete); !chat.Is(err, chat.Forbidden) {
+		t.Errorf("wider the second time: %v", err)
+	}
+	code := approve(chat.Send)
+	if r := p.redeem(lost); r.text("error") != "invalid_grant" {
+		t.Errorf("the code before: %d %v", r.status, r.body)
+	}
+	r := p.redeem(code)
+	if r.status != http.StatusOK {
+		t.Fatalf("the code after: %d %v", r.status, r.body)
+	}
+	p.mustUse(r.text("access_token"))
+	if _, err := w.s.Approve(t.Context(), id, p.grant, chat.Send); !chat.Is(err, chat.Expired) {
+		t.Errorf("after the code was redeemed: %v", err)
+	}
+	p.redeem(lost)
+	p.mustUse(r.text("access_token")) // it was never given to anybody who redeemed it
+}
+
+// TestStoppedBetweenAnswerAndCode: the answer was recorded, the code was not.
+func TestStoppedBetweenAnswerAndCode(t *testing.T) {
+	w := newWorld(t)
+	p := w.partner("flimmer")
+	id := p.push()
+	err := w.st.Update(t.Context(), func(tx *store.Tx) error { return tx.DecideOAuthRequest(requestHash(id), store.OAuthAllowed) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := w.s.Approve(t.Context(), id, p.grant, chat.Send)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := p.redeem(p.codeOf(to))
+	p.mustUse(r.text("access_token"))
+	thief := *p
+	_, thief.key, _ = ed25519.GenerateKey(rand.Reader)
+	if r := thief.refresh(r.text("refresh_token")); r.status == http.StatusOK {
+		t.Error("the key of the pushed request was forgotten")
 	}
 }
 

@@ -114,7 +114,11 @@ var (
 func (s requests) SaveSession(ctx context.Context, as *goidc.AuthnSession) error {
 	hash := requestHash(as.PushedAuthReqID)
 	if as.Status != goidc.StatusPending {
-		err := s.Store.Update(ctx, func(tx *store.Tx) error { return tx.DecideOAuthRequest(hash) })
+		d := store.OAuthRefused
+		if as.Status == goidc.StatusSuccess {
+			d = store.OAuthAllowed
+		}
+		err := s.Store.Update(ctx, func(tx *store.Tx) error { return tx.DecideOAuthRequest(hash, d) })
 		if errors.Is(err, store.ErrNotFound) {
 			return goidc.NewError(goidc.ErrorCodeInvalidRequest, "the request was answered before")
 		}
@@ -141,7 +145,7 @@ func (s requests) SessionByPushedAuthReqID(ctx context.Context, id string) (*goi
 		return nil, err
 	}
 	status := goidc.StatusPending
-	if row.Decided {
+	if row.Decided != store.OAuthUndecided {
 		status = goidc.StatusSuccess
 	}
 	return &goidc.AuthnSession{

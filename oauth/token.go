@@ -84,7 +84,11 @@ func (s authorizations) SaveGrant(ctx context.Context, g *goidc.Grant) error {
 	}
 	version, known := g.Store[versionKey].(int64)
 	if !known {
-		return s.Store.Update(ctx, func(tx *store.Tx) error { return createAuthorization(tx, row, g.AuthCode, body) })
+		err := s.Store.Update(ctx, func(tx *store.Tx) error { return createAuthorization(tx, row, g.AuthCode, body) })
+		if errors.Is(err, store.ErrExists) {
+			return goidc.NewError(goidc.ErrorCodeInvalidRequest, "the request was answered before")
+		}
+		return err
 	}
 	row.Version = version
 	err = s.Store.Update(ctx, func(tx *store.Tx) error { return redeem(tx, row, g.RefreshToken, body.Refresh) })
@@ -100,11 +104,15 @@ func createAuthorization(tx *store.Tx, row store.OAuthAuthorization, code string
 	if err := tx.PutOAuthAuthorization(row); err != nil {
 		return err
 	}
+	return putCode(tx, row.Grant, code, body)
+}
+
+func putCode(tx *store.Tx, id chat.GrantID, code string, body approved) error {
 	_, hash, ok := parseToken(code)
 	if !ok {
 		return errors.New("oauth: the code is malformed")
 	}
-	return tx.PutOAuthToken(store.OAuthToken{Grant: row.Grant, Hash: hash, Kind: store.OAuthCode, Expires: body.CodeExpires * 1000})
+	return tx.PutOAuthToken(store.OAuthToken{Grant: id, Hash: hash, Kind: store.OAuthCode, Expires: body.CodeExpires * 1000})
 }
 
 // redeem moves an authorization on, spends what was redeemed and stores the next refresh token.

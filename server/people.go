@@ -35,3 +35,15 @@ func (p people) Device(tx *store.Tx, handle string, d chat.DeviceID) (chat.Accou
 	}
 	return id, device.Key, nil
 }
+
+func (p people) Chain(tx *store.Tx, handle string) ([][]byte, error) {
+	id, err := p.Account(tx, handle)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := p.accounts.Chain(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	return chain.Entries(), nil
+}

@@ -33,13 +33,23 @@ func (tx *Tx) OAuthClient(id string) (OAuthClient, error) {
 	return c, err
 }
 
+// OAuthDecision is how a request was answered.
+type OAuthDecision int64
+
+// The answers.
+const (
+	OAuthUndecided OAuthDecision = 0
+	OAuthAllowed   OAuthDecision = 1
+	OAuthRefused   OAuthDecision = 2
+)
+
 // OAuthRequest is a pushed authorization request.
 type OAuthRequest struct {
 	Hash    [32]byte
 	Client  string
 	Body    []byte
 	Expires int64
-	Decided bool
+	Decided OAuthDecision
 }
 
 // PutOAuthRequest stores a request that waits for its answer.
@@ -57,8 +67,8 @@ func (tx *Tx) OAuthRequest(hash [32]byte) (OAuthRequest, error) {
 }
 
 // DecideOAuthRequest notes that a request was answered; ErrNotFound if it was before.
-func (tx *Tx) DecideOAuthRequest(hash [32]byte) error {
-	return tx.change(`UPDATE oauth_requests SET decided = 1 WHERE request_hash = $1 AND decided = 0`, hash[:])
+func (tx *Tx) DecideOAuthRequest(hash [32]byte, d OAuthDecision) error {
+	return tx.change(`UPDATE oauth_requests SET decided = $1 WHERE request_hash = $2 AND decided = 0`, int64(d), hash[:])
 }
 
 // OAuthAuthorization is what an approved request became.
@@ -76,6 +86,16 @@ type OAuthAuthorization struct {
 func (tx *Tx) PutOAuthAuthorization(a OAuthAuthorization) error {
 	return tx.insert(`INSERT INTO oauth_authorizations (grant_id, client, version, thumbprint, ended, expires, body) VALUES ($1, $2, 1, $3, 0, $4, $5)
 		ON CONFLICT DO NOTHING`, a.Grant[:], a.Client, notNull(a.Thumbprint), a.Expires, a.Body)
+}
+
+// ReplaceOAuthAuthorization stores one in place of any that the grant has, unless that one ended.
+func (tx *Tx) ReplaceOAuthAuthorization(a OAuthAuthorization) error {
+	err := tx.PutOAuthAuthorization(a)
+	if !errors.Is(err, ErrExists) {
+		return err
+	}
+	return tx.change(`UPDATE oauth_authorizations SET client = $1, thumbprint = $2, expires = $3, body = $4, version = version + 1
+		WHERE grant_id = $5 AND ended = 0`, a.Client, notNull(a.Thumbprint), a.Expires, a.Body, a.Grant[:])
 }
 
 // SwapOAuthAuthorization changes one from the version that was read to the next; ErrNotFound if it changed or ended in between, or if
@@ -148,6 +168,12 @@ func (tx *Tx) SpendOAuthToken(id chat.GrantID, hash [32]byte) error {
 // SpendOAuthTokens notes that every token of a kind was redeemed or rotated.
 func (tx *Tx) SpendOAuthTokens(id chat.GrantID, kind OAuthTokenKind) error {
 	_, err := tx.exec(`UPDATE oauth_tokens SET spent = 1 WHERE grant_id = $1 AND kind = $2`, id[:], int64(kind))
+	return err
+}
+
+// DropOAuthTokens forgets every token of a kind, as if it had never been given.
+func (tx *Tx) DropOAuthTokens(id chat.GrantID, kind OAuthTokenKind) error {
+	_, err := tx.exec(`DELETE FROM oauth_tokens WHERE grant_id = $1 AND kind = $2`, id[:], int64(kind))
 	return err
 }
 

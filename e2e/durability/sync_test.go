@@ -34,7 +34,7 @@ func TestNoAcknowledgementPrecedesItsSync(t *testing.T) {
 	must(t, err)
 	trace := filepath.Join(t.TempDir(), "trace")
 	server, err := bench.Start(ctx, binary, filepath.Join(t.TempDir(), "data"), address,
-		strace, "-f", "-qq", "-y", "-xx", "-s", "5000", "-e", "trace=write,writev,sendto,sendmsg,pwrite64,pwritev,fsync,fdatasync", "-o", trace)
+		strace, "-D", "-f", "-qq", "-y", "-xx", "-s", "5000", "-e", "trace=write,writev,sendto,sendmsg,pwrite64,pwritev,fsync,fdatasync", "-o", trace)
 	must(t, err)
 	stopped := false
 	defer func() {

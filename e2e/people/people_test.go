@@ -11,6 +11,7 @@ import (
 	"letterlock/chat"
 	"letterlock/device"
 	"letterlock/e2e/world"
+	"letterlock/keychain"
 	"letterlock/mimi"
 )
 
@@ -189,4 +190,28 @@ func TestSecondDeviceByRecovery(t *testing.T) {
 	send(t, w, phone, id, "from the phone")
 	w.Must(alice.Sync(w.Ctx()))
 	expect(t, texts(t, alice, id), "bob: to both of you", "alice: from the phone")
+}
+
+func TestRemovedDeviceIsOut(t *testing.T) {
+	w := world.New(t)
+	alice, bob := w.SignUp("alice"), w.SignUp("bob")
+	w.Befriend(alice, bob)
+	id, err := alice.With(w.Ctx(), "bob", "")
+	w.Must(err)
+	w.Must(bob.Sync(w.Ctx()))
+	phone := w.Recover("alice", alice.Phrase, "phone")
+	w.Must(bob.Sync(w.Ctx()))
+	w.Must(phone.Sync(w.Ctx()))
+	// The old device is stolen: the new one removes it. The server proposes the Remove with the key chain as proof, and a member commits.
+	w.Must(phone.RemoveDevice(w.Ctx(), alice.Self().Device, keychain.Stolen))
+	w.Must(bob.Sync(w.Ctx()))
+	send(t, w, bob, id, "without the thief")
+	if err := alice.Sync(w.Ctx()); !chat.Is(err, chat.Unauthenticated) {
+		t.Fatalf("the removed device is still served: %v", err)
+	}
+	w.Must(phone.Sync(w.Ctx()))
+	expect(t, texts(t, phone, id), "bob: without the thief")
+	if evidence, err := bob.ListEvidence(); err != nil || len(evidence) > 0 {
+		t.Fatalf("bob took the server's proposal for a lie: %v %v", evidence, err)
+	}
 }

@@ -12,7 +12,7 @@ CREATE TABLE oauth_requests (
   client       TEXT   NOT NULL,
   request      BYTEA  NOT NULL, -- spec/oauth.md
   expires      BIGINT NOT NULL,
-  decided      BIGINT NOT NULL  -- 1: answered, whatever the answer
+  decided      BIGINT NOT NULL  -- 0: waits for its answer, 1: allowed, 2: refused
 );
 
 -- What one approved request became: the tokens of one grant. The permission itself is a row of grants.
