@@ -205,10 +205,13 @@ func unreachable(ctx context.Context, err error) error {
 
 func refused(status int, body []byte) error {
 	var e oauthError
-	if json.Unmarshal(body, &e) != nil || e.Code == "" {
-		e = oauthError{Code: fmt.Sprintf("http_%d", status)}
+	if json.Unmarshal(body, &e) != nil {
+		e = oauthError{}
 	}
 	e.Code, e.Description = plainText(e.Code, 64), plainText(e.Description, 200)
+	if e.Code == "" {
+		e.Code = fmt.Sprintf("http_%d", status)
+	}
 	kind := chat.Forbidden
 	switch {
 	case status >= 500:

@@ -192,7 +192,10 @@ func agentAuthorize(f *agentFlags) *cobra.Command {
 			if err := f.ask(c.Context(), http.MethodPost, "/authorizations", in, &out); err != nil {
 				return err
 			}
-			err := f.print(c, out, func(w io.Writer) { fmt.Fprintf(w, "grant %s: the person decides at\n  %s\n", out.ID, out.URL) })
+			err := f.print(c, out, func(w io.Writer) {
+				fmt.Fprintf(c.ErrOrStderr(), "Grant %s: the person decides at this address.\n", out.ID)
+				fmt.Fprintln(w, out.URL)
+			})
 			if err != nil || wait == 0 {
 				return err
 			}

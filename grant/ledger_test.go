@@ -56,7 +56,10 @@ func (l *ledger) add(leaf []byte) int64 {
 // prove is the proof that a leaf is in the log as it is now.
 func (l *ledger) prove(index int64) []byte {
 	size := int64(len(l.leaves))
-	path := must(tlog.ProveRecord(size, index, l))
+	var path []proof.Hash
+	for _, h := range must(tlog.ProveRecord(size, index, l)) {
+		path = append(path, proof.Hash(h))
+	}
 	head := must(proof.SignCheckpoint(l.log, size, must(tlog.TreeHash(size, l))))
 	return must(proof.InclusionText(index, path, head))
 }

@@ -153,6 +153,18 @@ func (p people) Device(tx *store.Tx, handle string, d chat.DeviceID) (chat.Accou
 	return id, device.Key, nil
 }
 
+func (p people) Chain(tx *store.Tx, handle string) ([][]byte, error) {
+	id, err := tx.AccountOf(handle)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := p.accounts.Chain(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	return chain.Entries(), nil
+}
+
 // consents stands for package oauth, whose own tests show what it refuses: here it only holds requests. The real one is in http_test.go.
 type consents struct {
 	mu    sync.Mutex
@@ -764,4 +776,8 @@ func (w *world) leaves() (list []store.LedgerLeaf) {
 		return err
 	}))
 	return list
+}
+
+func (w *world) judging(r api.ConsentRequest) func(*store.Tx) error {
+	return func(tx *store.Tx) error { return w.inbox.JudgeRequest(tx, r) }
 }

@@ -67,6 +67,16 @@ func (b *bench) open() {
 	b.w = NewWriter(b.Ledger, silent())
 }
 
+// copy opens a copy of the store.
+func (b *bench) copy(t *testing.T) *bench {
+	t.Helper()
+	c := &bench{t: t, keys: b.keys, clock: b.clock, path: filepath.Join(t.TempDir(), "copy.db")}
+	b.sql(`VACUUM INTO $1`, c.path)
+	c.open()
+	t.Cleanup(c.close)
+	return c
+}
+
 // close checks everything that is stored.
 func (b *bench) close() {
 	if !b.t.Failed() && !b.skipCheck {
@@ -506,6 +516,17 @@ func otherKeys(b *bench) *Keys {
 
 // TestCheckFindsDamage changes one thing behind the ledger's back at a time.
 func TestCheckFindsDamage(t *testing.T) {
+	base := newBench(t)
+	base.reports(260) // more than a tile
+	for range 5 {     // posts that differ
+		base.clock = base.clock.Add(time.Second)
+		base.posts(chat.AccountID{1}, 1)
+	}
+	base.drain()
+	base.posts(chat.AccountID{1}, 1) // waits
+	if report, err := Check(ctx, base.store, base.keys); err != nil || report.Waiting != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
 	for name, query := range map[string]string{
 		"a changed entry":            `UPDATE ledger_leaves SET leaf = (SELECT leaf FROM ledger_leaves WHERE idx = 2) WHERE idx = 3`,
 		"a changed entry hash":       `UPDATE ledger_leaves SET leaf_hash = zeroblob(32) WHERE idx = 3`,
@@ -530,18 +551,8 @@ func TestCheckFindsDamage(t *testing.T) {
 		"a smaller checkpoint":       `UPDATE ledger_state SET size = size - 1`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
+			b := base.copy(t)
 			b.skipCheck = true
-			b.reports(260) // more than a tile
-			for range 5 {  // posts that differ
-				b.clock = b.clock.Add(time.Second)
-				b.posts(chat.AccountID{1}, 1)
-			}
-			b.drain()
-			b.posts(chat.AccountID{1}, 1) // waits
-			if report, err := Check(ctx, b.store, b.keys); err != nil || report.Waiting != 1 {
-				t.Fatalf("%+v, %v", report, err)
-			}
 			b.sql(query)
 			if _, err := Check(ctx, b.store, b.keys); err == nil {
 				t.Error("check is content")

@@ -169,7 +169,7 @@ func TestDefaultThreshold(t *testing.T) {
 func TestNothingRecoverable(t *testing.T) {
 	const threshold = 3
 	rnd := mrand.New(mrand.NewPCG(1, 2))
-	shown := 0
+	tables := 0
 	for range 400 {
 		var counts []store.Count
 		for day := range int64(1 + rnd.IntN(3)) {
@@ -220,12 +220,12 @@ func TestNothingRecoverable(t *testing.T) {
 				t.Fatalf("cell %d of %+v can only be %v", j, counts, possible[j])
 			}
 		}
-		if hidden > 0 && !strings.HasSuffix(report, `"total":{"sends":{"withheld":true},"clicks":{"withheld":true}}}`) {
-			shown++
+		if hidden > 0 {
+			tables++
 		}
 	}
-	if shown == 0 {
-		t.Error("a total over withheld cells was never shown: the test has shown nothing")
+	if tables < 100 {
+		t.Errorf("only %d tables had something to hide", tables)
 	}
 }
 

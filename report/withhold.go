@@ -137,58 +137,42 @@ func merge(counts, figures []store.Count) []cell {
 // totals adds up one measure over cells, days and the whole report, and decides what is withheld.
 type totals struct {
 	threshold uint64
-	day       group // cells of the day
-	rest      group // cells of the days whose total is withheld
-	all       pair
+	day, all  group
 }
 
 func newTotals(threshold uint64) *totals { return &totals{threshold: threshold} }
 
-// group is a sum of cells of which some are withheld.
+// group is a sum of cells.
 type group struct {
 	sum      pair
-	withheld uint64 // how many cells
-	hidden   uint64 // their sum
+	withheld bool // one of them was
+}
+
+func (g group) add(h group) group { return group{g.sum.add(h.sum), g.withheld || h.withheld} }
+
+// shown is the sum, unless a cell beneath it is withheld. A finer rule would look at how much is hidden before it shows a total; but then
+// already that a total is shown, or is not, tells something of the cells beneath it. This one depends on nothing that its reader cannot see.
+func (g group) shown() Sum {
+	if g.withheld {
+		return Sum{Withheld: true}
+	}
+	return g.sum.shown()
 }
 
 // cell shows a count that reaches the threshold. A threshold of 1 withholds nothing: zero is then no secret.
 func (t *totals) cell(p pair) Sum {
-	t.day.sum = t.day.sum.add(p)
-	if p.ours >= t.threshold || t.threshold <= 1 {
-		return p.shown()
-	}
-	t.day.withheld++
-	t.day.hidden += p.ours
-	return Sum{Withheld: true}
+	c := group{p, p.ours < t.threshold && t.threshold > 1}
+	t.day = t.day.add(c)
+	return c.shown()
 }
 
-// tells says whether showing the sum would tell of some withheld cell more than that it is below the threshold. Whoever subtracts the cells
-// that are shown knows the sum of k withheld ones, each from 0 to m; a single one of them is then known to be at least
-// hidden - (k-1)m and at most hidden. Nothing is learned of it exactly if that range is still all of 0 to m.
-func (g group) tells(threshold uint64) bool {
-	if g.withheld == 0 {
-		return false
-	}
-	most := threshold - 1
-	return g.hidden > (g.withheld-1)*most || g.hidden < most
-}
-
-// endDay shows the day's total, or withholds it.
+// endDay is the day's total.
 func (t *totals) endDay() Sum {
 	day := t.day
 	t.day = group{}
-	t.all = t.all.add(day.sum)
-	if day.tells(t.threshold) {
-		t.rest = group{t.rest.sum.add(day.sum), t.rest.withheld + day.withheld, t.rest.hidden + day.hidden}
-		return Sum{Withheld: true}
-	}
-	return day.sum.shown()
+	t.all = t.all.add(day)
+	return day.shown()
 }
 
-// end shows the report's total unless, with the totals of the days that are shown taken off, it tells of a cell in the others.
-func (t *totals) end() Sum {
-	if t.rest.tells(t.threshold) {
-		return Sum{Withheld: true}
-	}
-	return t.all.shown()
-}
+// end is the report's total.
+func (t *totals) end() Sum { return t.all.shown() }

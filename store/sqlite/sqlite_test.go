@@ -17,6 +17,15 @@ func TestExam(t *testing.T) {
 	})
 }
 
+func BenchmarkAppend(b *testing.B) {
+	s, err := sqlite.Open(context.Background(), filepath.Join(b.TempDir(), "bench.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	storetest.BenchmarkAppend(b, s)
+}
+
 func TestAnyPath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b%?#.db")
 	for range 2 {

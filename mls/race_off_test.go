@@ -1,0 +1,6 @@
+//go:build !race
+
+package mls
+
+// largestDrawn bounds the groups of the property test.
+const largestDrawn = 64
