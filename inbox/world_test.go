@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -376,7 +377,11 @@ func (p *person) join(id chat.ConversationID) {
 	p.w.t.Helper()
 	box, err := p.w.delivery.Welcomes(p.ctx, 0)
 	p.w.must(err)
-	m := box.Welcomes[len(box.Welcomes)-1]
+	i := slices.IndexFunc(box.Welcomes, func(m api.MailboxWelcome) bool { return m.Conversation == id })
+	if i < 0 {
+		p.w.t.Fatalf("no Welcome waits for %s", p.handle)
+	}
+	m := box.Welcomes[i]
 	g, err := mls.Join(m.Welcome, p.kp, mls.JoinOptions{Signer: p.key.Private()})
 	p.w.must(err)
 	p.groups[id], p.read[id] = g, m.Seq

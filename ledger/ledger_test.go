@@ -527,6 +527,9 @@ func TestCheckFindsDamage(t *testing.T) {
 	if report, err := Check(ctx, base.store, base.keys); err != nil || report.Waiting != 1 {
 		t.Fatalf("%+v, %v", report, err)
 	}
+	if _, err := Check(ctx, base.copy(t).store, base.keys); err != nil {
+		t.Fatalf("an undamaged copy: %v", err)
+	}
 	for name, query := range map[string]string{
 		"a changed entry":            `UPDATE ledger_leaves SET leaf = (SELECT leaf FROM ledger_leaves WHERE idx = 2) WHERE idx = 3`,
 		"a changed entry hash":       `UPDATE ledger_leaves SET leaf_hash = zeroblob(32) WHERE idx = 3`,
