@@ -14,6 +14,7 @@ import (
 
 	"letterlock/api/httpclient"
 	"letterlock/chat"
+	"letterlock/grant"
 	"letterlock/proof"
 	"letterlock/vault"
 )
@@ -274,5 +275,12 @@ func (a *Agent) Check(ctx context.Context, id chat.GrantID) (Grant, error) {
 	if d.held.Phase == Ended {
 		return d.held.view(), nil
 	}
-	return d.held.view(), a.narrow(d, g.Actions)
+	if g.State == string(grant.Ended) {
+		if err := a.over(ctx, d, "ended by the person or the server"); !chat.Is(err, chat.Gone) {
+			return Grant{}, err
+		}
+		return d.held.view(), nil
+	}
+	err = a.narrow(d, g.Actions)
+	return d.held.view(), err
 }

@@ -273,10 +273,12 @@ func (a *Agent) accept(ctx context.Context, d *desk) error {
 		return err
 	}
 	g, err := a.checkGrant(d.held, in)
-	if err != nil {
+	if chat.Is(err, chat.Tampered) {
 		if err := a.keepEvidence(d.held.Grant, "the server gave a grant that is not what was asked for", in.Signed); err != nil {
 			return err
 		}
+	}
+	if err != nil {
 		return err
 	}
 	h := d.held
@@ -322,6 +324,8 @@ func (a *Agent) checkGrant(h held, in api.InboxGrant) (*grant.Grant, error) {
 		return nil, chat.Errorf(chat.Tampered, "the grant is for another conversation")
 	case !h.AskedFor.Has(g.Actions):
 		return nil, chat.Errorf(chat.Tampered, "the grant allows more than was asked for")
+	case in.State != string(grant.Live):
+		return nil, chat.Errorf(chat.Unavailable, "the grant is not live: its state is %s", plainText(in.State, 32))
 	}
 	return g, nil
 }

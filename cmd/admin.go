@@ -3,6 +3,7 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -132,10 +133,8 @@ func printAgreement(w io.Writer, a api.AgreementInForce) {
 	if a.ReportDays > 0 {
 		fmt.Fprintf(w, "  owes                a report every %d days\n", a.ReportDays)
 	}
-	for label, list := range map[string][]string{"links lead under  ": a.LinkBases} {
-		if len(list) > 0 {
-			fmt.Fprintf(w, "  %s  %s\n", label, strings.Join(list, ", "))
-		}
+	if len(a.LinkBases) > 0 {
+		fmt.Fprintf(w, "  links lead under    %s\n", strings.Join(a.LinkBases, ", "))
 	}
 	fmt.Fprintf(w, "  from, until         %s, %s\n", stamp(a.NotBefore), stamp(a.NotAfter))
 	fmt.Fprintf(w, "  root key            %x\n", a.RootKey)
@@ -146,11 +145,11 @@ func printAgreement(w io.Writer, a api.AgreementInForce) {
 // addCommand reads a registration, shows what it would allow, and hands it in.
 func (f *adminFlags) addCommand(use, short string) *cobra.Command {
 	var yes bool
-	var domainFile string
+	var domainFile, domain string
 	c := &cobra.Command{
 		Use: use, Short: short, Args: args(1, 1),
-		Long:    short + ".\n\nThe file is the registration.json that `letterlock agent init` wrote for the partner. What the agreement allows is shown\nfirst, and becomes public in the ledger. Compare the root key with the one that the partner's own domain serves:\n--domain-file takes the letterlock-partner.json from there.",
-		Example: "  letterlock admin --data ./data partner add ./flimmer/registration.json\n  letterlock admin --data ./data partner add registration.json --domain-file letterlock-partner.json --yes",
+		Long:    short + ".\n\nThe file is the registration.json that `letterlock agent init` wrote for the partner. What the agreement allows is shown\nfirst, and becomes public in the ledger. Compare the root key with the one that the partner's own domain serves:\n--domain fetches it from there, --domain-file takes the letterlock-partner.json that you fetched.",
+		Example: "  letterlock admin --data ./data partner add ./flimmer/registration.json\n  letterlock admin --data ./data partner add registration.json --domain flimmer.example --yes",
 		RunE: func(c *cobra.Command, a []string) error {
 			r, err := readRegistration(a[0])
 			if err != nil {
@@ -161,13 +160,11 @@ func (f *adminFlags) addCommand(use, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if domainFile != "" {
-				if in.DomainKey, err = domainKey(domainFile); err != nil {
-					return err
-				}
-				if offer != nil && !bytes.Equal(in.DomainKey, offer.RootKey[:]) {
-					return chat.Errorf(chat.Tampered, "the key that the partner's domain serves is not the one in the registration")
-				}
+			if in.DomainKey, err = domainKey(c.Context(), domain, domainFile, r.Partner); err != nil {
+				return err
+			}
+			if offer != nil && in.DomainKey != nil && !bytes.Equal(in.DomainKey, offer.RootKey[:]) {
+				return chat.Errorf(chat.Tampered, "the key that the partner's domain serves is not the one in the registration")
 			}
 			if !yes && offer != nil {
 				showOffer(c.ErrOrStderr(), offer)
@@ -183,7 +180,9 @@ func (f *adminFlags) addCommand(use, short string) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().StringVar(&domainFile, "domain-file", "", "the letterlock-partner.json that the partner's domain serves under /.well-known/, to compare the root key")
+	c.Flags().StringVar(&domain, "domain", "", "the partner's own domain: compare the root key that it serves at /.well-known/letterlock-partner")
+	c.Flags().StringVar(&domainFile, "domain-file", "", "the letterlock-partner.json that the partner's domain serves, to compare the root key")
+	c.MarkFlagsMutuallyExclusive("domain", "domain-file")
 	return c
 }
 
@@ -208,19 +207,56 @@ func openOffer(r *api.Registration) (*grant.Agreement, error) {
 	return grant.OpenOffer(r.Offer)
 }
 
-// domainKey reads the root key that a partner's domain serves.
-func domainKey(path string) ([]byte, error) {
-	data, err := readBounded(path, 16<<10)
+// maxDomainFile is the most that is read of what a partner's domain serves, in bytes.
+const maxDomainFile = 16 << 10
+
+// domainKey reads the root key that a partner's domain serves, from there or from a file; nil if neither is named.
+func domainKey(ctx context.Context, domain, file, partner string) (key []byte, err error) {
+	var data []byte
+	switch {
+	case domain != "":
+		data, err = fetchDomain(ctx, domain)
+	case file != "":
+		data, err = readBounded(file, maxDomainFile)
+	default:
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	var f struct {
+		Partner string `json:"partner"`
 		RootKey []byte `json:"root_key"`
 	}
-	if err := json.Unmarshal(data, &f); err != nil || len(f.RootKey) != 32 {
-		return nil, chat.Errorf(chat.Invalid, "the domain's file holds no root key")
+	if err := json.Unmarshal(data, &f); err != nil || len(f.RootKey) != ed25519.PublicKeySize || f.Partner != partner {
+		return nil, chat.Errorf(chat.Invalid, "the domain's file holds no root key of %s", partner)
 	}
 	return f.RootKey, nil
+}
+
+// fetchDomain reads the partner's file from its own domain. A redirect is refused: it would be another's word.
+func fetchDomain(ctx context.Context, domain string) ([]byte, error) {
+	if err := chat.CheckHost(domain); err != nil {
+		return nil, err
+	}
+	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+domain+"/.well-known/letterlock-partner", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, chat.Wrap(chat.Unavailable, err, "%s could not be reached", domain)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, chat.Errorf(chat.Invalid, "%s serves no /.well-known/letterlock-partner: %s", domain, resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDomainFile+1))
+	if err == nil && len(data) > maxDomainFile {
+		err = chat.Errorf(chat.TooLarge, "%s serves more than %d bytes", domain, maxDomainFile)
+	}
+	return data, err
 }
 
 func showOffer(w io.Writer, a *grant.Agreement) {

@@ -44,11 +44,16 @@ domain. run serves the local API; the other commands talk to it.`,
   letterlock agent --home ./flimmer run
   letterlock agent --home ./flimmer authorize --pick --actions send --for user-17`,
 	}
-	c.PersistentFlags().StringVar(&f.home, "home", "", "folder of the agent")
+	c.PersistentFlags().StringVar(&f.home, "home", os.Getenv("LETTERLOCK_AGENT_HOME"), "folder of the agent (LETTERLOCK_AGENT_HOME)")
 	c.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON")
 	c.PersistentFlags().StringVar(&f.secret, "secret-file", "", "file with the local API's secret (default HOME/secret)")
 	c.PersistentFlags().StringVar(&f.passphrase, "passphrase-file", "", "file with the passphrase of the folder's state, if it has one")
-	c.MarkPersistentFlagRequired("home")
+	c.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if f.home == "" && !c.HasSubCommands() {
+			return fmt.Errorf("%w: name the agent's folder with --home DIR or LETTERLOCK_AGENT_HOME", errUsage)
+		}
+		return nil
+	}
 	c.AddCommand(agentInit(f), agentRun(f), agentAuthorize(f), agentSend(f), agentChanges(f), agentDelete(f), agentGrants(f), agentEnd(f), agentStatus(f))
 	return c
 }

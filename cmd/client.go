@@ -56,8 +56,41 @@ for a partner app), or a conversation's id.`,
 	return c
 }
 
-func dialServer(url string, account chat.AccountID, id chat.DeviceID, key ed25519.PrivateKey) (device.Server, error) {
-	return httpclient.NewDevice(httpclient.Options{BaseURL: url, Now: time.Now, Rand: rand.Reader}, key, api.SignIn{Account: account, Device: id}, "")
+// line is the connection of one command. It keeps the session's token in the folder for the next one: without the device's key it is worth nothing.
+type line struct {
+	vault *vault.Vault
+	saved string
+	made  *httpclient.Device
+}
+
+// The place of the token beside the device's own state.
+const (
+	sessionBucket = "session"
+	sessionName   = "token"
+)
+
+// newLine takes up the session of the command before.
+func newLine(v *vault.Vault) (*line, error) {
+	l := &line{vault: v}
+	err := v.View(func(tx *vault.Tx) error {
+		token, _, err := tx.Get(sessionBucket, sessionName)
+		l.saved = string(token)
+		return err
+	})
+	return l, err
+}
+
+func (l *line) dial(url string, account chat.AccountID, id chat.DeviceID, key ed25519.PrivateKey) (_ device.Server, err error) {
+	l.made, err = httpclient.NewDevice(httpclient.Options{BaseURL: url, Now: time.Now, Rand: rand.Reader}, key, api.SignIn{Account: account, Device: id}, l.saved)
+	return l.made, err
+}
+
+// keep stores the session for the next command.
+func (l *line) keep() error {
+	if l.made == nil || l.made.Session() == l.saved {
+		return nil
+	}
+	return l.vault.Update(func(tx *vault.Tx) error { return tx.Put(sessionBucket, sessionName, []byte(l.made.Session())) })
 }
 
 func (f *clientFlags) open() (*vault.Vault, error) {
@@ -111,7 +144,12 @@ func (f *clientFlags) with(run func(ctx context.Context, c *cobra.Command, d *de
 			return err
 		}
 		defer func() { err = errors.Join(err, v.Close()) }()
-		d, err := device.Open(device.Config{State: DeviceState(v), Dial: dialServer})
+		l, err := newLine(v)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, l.keep()) }()
+		d, err := device.Open(device.Config{State: DeviceState(v), Dial: l.dial})
 		if err != nil {
 			return err
 		}

@@ -43,7 +43,9 @@ func (f *clientFlags) signupCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, v.Close()) }()
-			d, phrase, err := device.SignUp(c.Context(), device.Config{State: DeviceState(v), Dial: dialServer}, server, args[0], name)
+			l := &line{vault: v}
+			defer func() { err = errors.Join(err, l.keep()) }()
+			d, phrase, err := device.SignUp(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial}, server, args[0], name)
 			if err != nil {
 				return err
 			}
@@ -100,7 +102,9 @@ func (f *clientFlags) recoverCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, v.Close()) }()
-			d, err := device.Recover(c.Context(), device.Config{State: DeviceState(v), Dial: dialServer}, server, args[0], name, string(phrase))
+			l := &line{vault: v}
+			defer func() { err = errors.Join(err, l.keep()) }()
+			d, err := device.Recover(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial}, server, args[0], name, string(phrase))
 			if err != nil {
 				return err
 			}

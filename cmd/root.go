@@ -38,7 +38,13 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	cobra.EnableTraverseRunHooks = true // a group's own check runs after the root's
+	begun := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
 	err := root.ExecuteContext(ctx)
+	if err != nil && !begun && !errors.Is(err, errUsage) { // cobra's own complaints: a missing flag, two that exclude each other
+		err = fmt.Errorf("%w: %v", errUsage, err)
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "letterlock: %v\n", err)
 	}
@@ -80,8 +86,28 @@ anyone can check afterwards what was granted and what was opened.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %v (see %s --help)", errUsage, err, c.CommandPath())
 	})
+	root.Version = version()
+	root.SetVersionTemplate("letterlock {{.Version}}\n")
 	root.AddCommand(commands()...)
+	groups(root)
 	return root
+}
+
+// groups makes a command that only holds others refuse a name that none of them has; without a name it shows its help.
+func groups(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		groups(sub)
+	}
+	if c.Runnable() || !c.HasSubCommands() {
+		return
+	}
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, a []string) error {
+		if len(a) == 0 {
+			return c.Help()
+		}
+		return fmt.Errorf("%w: there is no command %q (see %s --help)", errUsage, a[0], c.CommandPath())
+	}
 }
 
 // commands are all commands, in the order of the help.

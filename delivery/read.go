@@ -76,17 +76,20 @@ func membership(tx *store.Tx, id chat.ConversationID, a chat.AccountID) (leftAtS
 	return leftAtSeq, err
 }
 
-// page reads entries that an account may have. last is 0, or the end of what it may have, since it left there.
-func (s *Service) page(ctx context.Context, id chat.ConversationID, a chat.AccountID, after uint64, limit, size int) (page []store.Entry, last uint64, err error) {
-	return page, last, s.view(ctx, func(tx *store.Tx) error {
+// page reads entries that an account may have. last is 0, or the end of what it may have, since it left there; end is the log's.
+func (s *Service) page(ctx context.Context, id chat.ConversationID, a chat.AccountID, after uint64, limit, size int) (page []store.Entry, last, end uint64, err error) {
+	return page, last, end, s.view(ctx, func(tx *store.Tx) error {
 		if last, err = membership(tx, id, a); err != nil {
 			return err
 		}
-		if page, err = tx.Entries(id, after, limit, size); err != nil || last == 0 {
+		if page, err = tx.Entries(id, after, limit, size); err != nil {
 			return err
 		}
-		page = slices.DeleteFunc(page, func(e store.Entry) bool { return e.Seq > last })
-		return nil
+		if last != 0 {
+			page = slices.DeleteFunc(page, func(e store.Entry) bool { return e.Seq > last })
+		}
+		end, err = tx.LastSeq(id)
+		return err
 	})
 }
 
@@ -100,11 +103,8 @@ func (s *Service) Log(ctx context.Context, id chat.ConversationID, after uint64,
 		limit = defaultPage
 	}
 	read := func() (p api.Page, err error) {
-		entries, _, err := s.page(ctx, id, caller.Account, after, min(limit, maxPage), maxPageBytes)
-		if err != nil {
-			return p, err
-		}
-		return s.wirePage(ctx, id, entries)
+		entries, _, end, err := s.page(ctx, id, caller.Account, after, min(limit, maxPage), maxPageBytes)
+		return wirePage(entries, end), err
 	}
 	p, err := read()
 	if err != nil || len(p.Entries) > 0 || waitSeconds <= 0 {
@@ -135,28 +135,25 @@ func (s *Service) wait(ctx context.Context, ch <-chan struct{}, seconds int) boo
 	return false
 }
 
-func (s *Service) wirePage(ctx context.Context, id chat.ConversationID, entries []store.Entry) (p api.Page, err error) {
-	p.Entries = make([]api.Entry, len(entries))
+func wirePage(entries []store.Entry, end uint64) api.Page {
+	p := api.Page{Entries: make([]api.Entry, len(entries)), LastSeq: end}
 	for i := range entries {
 		p.Entries[i] = *wireEntry(&entries[i])
 	}
-	return p, s.view(ctx, func(tx *store.Tx) error {
-		p.LastSeq, err = tx.LastSeq(id)
-		return err
-	})
+	return p
 }
 
 // LogFor reads entries without asking who wants them: for package inbox, which has decided that.
-func (s *Service) LogFor(ctx context.Context, id chat.ConversationID, after uint64, limit int) (api.Page, error) {
-	var entries []store.Entry
-	err := s.view(ctx, func(tx *store.Tx) (err error) {
-		entries, err = tx.Entries(id, after, min(limit, maxPage), maxPageBytes)
+func (s *Service) LogFor(ctx context.Context, id chat.ConversationID, after uint64, limit int) (p api.Page, err error) {
+	return p, s.view(ctx, func(tx *store.Tx) error {
+		entries, err := tx.Entries(id, after, min(limit, maxPage), maxPageBytes)
+		if err != nil {
+			return err
+		}
+		end, err := tx.LastSeq(id)
+		p = wirePage(entries, end)
 		return err
 	})
-	if err != nil {
-		return api.Page{}, err
-	}
-	return s.wirePage(ctx, id, entries)
 }
 
 // WaitFor waits until a conversation has entries above seq, or for so many seconds: for package inbox.

@@ -59,21 +59,24 @@ func checkDedupKey(key []byte) error {
 	return nil
 }
 
-// checkMessage looks at the outside of an application message: all that can be seen of it without keys.
+// checkMessage looks at the outside of an application message: all that can be seen of it without keys (RFC 9420 section 6.3).
 func checkMessage(id chat.ConversationID, message []byte) (epoch uint64, err error) {
 	if len(message) > api.MaxMessage {
 		return 0, chat.Errorf(chat.TooLarge, "a message has at most %d bytes", api.MaxMessage)
 	}
-	info, err := roster.InspectMessage(message)
-	switch {
-	case err != nil:
-		return 0, chat.Wrap(chat.Invalid, err, "the message is not an MLS message")
-	case info.WireFormat != roster.WirePrivateMessage || info.ContentType != roster.ContentApplication:
-		return 0, chat.Errorf(chat.Invalid, "the message must be an application message in a PrivateMessage")
-	case !bytes.Equal(info.GroupID, id[:]):
+	r := roster.NewReader(message)
+	version, format := r.Uint16(), roster.WireFormat(r.Uint16())
+	group, epoch, content := r.Opaque(), r.Uint64(), roster.ContentType(r.Uint8())
+	r.Opaque() // authenticated data
+	r.Opaque() // encrypted sender data
+	r.Opaque() // ciphertext
+	switch err := r.Done(); {
+	case err != nil || version != roster.Version || format != roster.WirePrivateMessage || content != roster.ContentApplication:
+		return 0, chat.Wrap(chat.Invalid, err, "the message must be an application message in an MLS PrivateMessage")
+	case !bytes.Equal(group, id[:]):
 		return 0, chat.Errorf(chat.Invalid, "the message is for another conversation")
 	}
-	return info.Epoch, nil
+	return epoch, nil
 }
 
 // repeated looks for an entry with the item's dedup key. The same bytes of the same sender are answered as the first time; anything

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -14,8 +15,9 @@ import (
 
 // Limits of one stream.
 const (
-	maxWaiting       = 1 << 20 // bytes of entries that wait for a slow reader
-	maxUnanswered    = 256     // sends
+	maxWaiting       = 1 << 20   // bytes of entries that wait for a slow reader
+	maxAnswers       = 256 << 10 // bytes of answers that wait: beyond that the client does not read
+	maxUnanswered    = 256       // sends
 	maxSubscriptions = 1024
 	takeBytes        = 256 << 10 // of one Take, but for a single larger entry
 )
@@ -33,7 +35,8 @@ type Stream struct {
 
 	mu      sync.Mutex // guards what follows; held over no I/O
 	queue   []event
-	waiting int // bytes of entries in the queue
+	frames  []byte // encoded: those of the queue's events that are no entries, one after another
+	waiting int    // bytes of entries in the queue
 	subs    map[chat.ConversationID]*subscription
 	behind  []*subscription
 	all     bool
@@ -41,10 +44,10 @@ type Stream struct {
 	ended   *chat.Error
 }
 
-// event is one frame that waits: an entry, shared by all who get it, or a frame of its own.
+// event is one frame that waits: an entry, shared by all who get it, or so many bytes of frames.
 type event struct {
 	entry *api.Entry
-	frame *api.Frame
+	size  int
 }
 
 // subscription is a stream's to one conversation.
@@ -210,6 +213,7 @@ func (st *Stream) unsubscribe(c chat.ConversationID) {
 	st.mu.Lock()
 	sub := st.subs[c]
 	delete(st.subs, c)
+	st.behind = slices.DeleteFunc(st.behind, func(b *subscription) bool { return b == sub })
 	st.mu.Unlock()
 	if sub != nil {
 		st.let(sub)
@@ -285,8 +289,13 @@ func (st *Stream) fallBehind(sub *subscription) {
 func (st *Stream) push(f api.Frame) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if len(st.frames) > maxAnswers && st.ended == nil {
+		st.ended = chat.Errorf(chat.TooMany, "the answers on this connection are not being read")
+	}
 	if st.ended == nil {
-		st.queue = append(st.queue, event{frame: &f})
+		before := len(st.frames)
+		st.frames = f.Append(st.frames)
+		st.queue = append(st.queue, event{size: len(st.frames) - before})
 		st.signal()
 	}
 }
@@ -334,11 +343,12 @@ func (st *Stream) Take(ctx context.Context, buf []byte) ([]byte, error) {
 
 // drain takes frames from the queue up to takeBytes.
 func (st *Stream) drain(buf []byte) []byte {
-	start, n := len(buf), 0
+	start, n, taken := len(buf), 0, 0
 	for ; n < len(st.queue); n++ {
 		ev := &st.queue[n]
 		if ev.entry == nil {
-			buf = ev.frame.Append(buf)
+			buf = append(buf, st.frames[taken:taken+ev.size]...)
+			taken += ev.size
 		} else {
 			size := api.EntryFrameSize(ev.entry)
 			if len(buf) > start && len(buf)-start+size > takeBytes {
@@ -351,6 +361,7 @@ func (st *Stream) drain(buf []byte) []byte {
 	left := copy(st.queue, st.queue[n:])
 	clear(st.queue[left:])
 	st.queue = st.queue[:left]
+	st.frames = append(st.frames[:0], st.frames[taken:]...)
 	for c, seq := range st.woken {
 		f := api.Frame{Type: api.FrameWoken, Conversation: c, Seq: seq}
 		buf = f.Append(buf)
@@ -376,7 +387,7 @@ func (st *Stream) nextBehind(busy bool) *subscription {
 func (st *Stream) catchUp(ctx context.Context, sub *subscription, buf []byte) ([]byte, error) {
 	c := sub.conv
 	defer st.service.cache.release(c)
-	page, last, err := st.service.page(ctx, c.id, st.caller.Account, sub.next.Load()-1, maxPage, takeBytes-4096)
+	page, last, end, err := st.service.page(ctx, c.id, st.caller.Account, sub.next.Load()-1, maxPage, takeBytes-4096)
 	if err != nil && !chat.Is(err, chat.NotFound) {
 		return buf, err
 	}
@@ -386,9 +397,9 @@ func (st *Stream) catchUp(ctx context.Context, sub *subscription, buf []byte) ([
 	}
 	switch {
 	case err != nil || last != 0 && sub.next.Load() > last:
-		st.unsubscribe(c.id)
-		f := api.Frame{Type: api.FrameEnded, Conversation: c.id, Kind: chat.NotFound, Detail: errNoConversation.Detail}
-		return f.Append(buf), nil
+		return st.endSubscription(sub, errNoConversation, buf), nil
+	case len(page) == 0 && sub.next.Load() > end+1:
+		return st.endSubscription(sub, chat.Errorf(chat.Invalid, "the log ends at entry %d, below this cursor: the cursor is wrong, or the server lost entries", end), buf), nil
 	case last == 0 && c.goLive(sub):
 		f := api.Frame{Type: api.FrameLive, Conversation: c.id, Seq: sub.next.Load() - 1}
 		return f.Append(buf), nil
@@ -398,4 +409,11 @@ func (st *Stream) catchUp(ctx context.Context, sub *subscription, buf []byte) ([
 	st.signal()
 	st.mu.Unlock()
 	return buf, nil
+}
+
+// endSubscription gives a subscription up and says why.
+func (st *Stream) endSubscription(sub *subscription, why *chat.Error, buf []byte) []byte {
+	st.unsubscribe(sub.conv.id)
+	f := api.Frame{Type: api.FrameEnded, Conversation: sub.conv.id, Kind: why.Kind, Detail: why.Detail}
+	return f.Append(buf)
 }

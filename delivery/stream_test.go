@@ -372,3 +372,37 @@ func TestPublishedLateIsNotRepeated(t *testing.T) {
 		t.Errorf("%d entries, %d of them again", early.entries, early.below)
 	}
 }
+
+func TestACursorBeyondTheLogIsNoticed(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.person("alice"), w.person("bob")
+	id := w.found(alice, bob)
+	l := w.listen(bob)
+	l.cursor[id] = 2 // the log has one entry: a server that lost one
+	l.subscribe(id, false)
+	l.wait("the end", func() bool { return l.ended[id] == chat.Invalid })
+	l.cursor[id] = 1
+	l.subscribe(id, false)
+	l.wait("live", func() bool { return l.live[id] })
+}
+
+// TestWhoDoesNotReadCostsNothing floods a stream with frames whose answers nobody takes.
+func TestWhoDoesNotReadCostsNothing(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.person("alice"), w.person("bob")
+	id := w.found(alice, bob)
+	l := w.listen(bob)
+	bad := api.Frame{Type: api.FrameSend, Conversation: id, Message: []byte("nonsense")}
+	subscribe := api.Frame{Type: api.FrameSubscribe, Conversation: id}
+	ping := api.Frame{Type: api.FramePing}
+	flood := ping.Append(subscribe.Append(bad.Append(nil)))
+	for range 10_000 {
+		must(t, l.st.Receive(context.Background(), flood))
+	}
+	l.st.mu.Lock()
+	if len(l.st.frames) > maxAnswers+1024 || len(l.st.behind) > 1 {
+		t.Errorf("%d bytes of answers and %d subscriptions wait", len(l.st.frames), len(l.st.behind))
+	}
+	l.st.mu.Unlock()
+	l.wait("the end", func() bool { l.take(); return l.problem == chat.TooMany })
+}

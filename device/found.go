@@ -105,9 +105,14 @@ func (c *Client) claim(ctx context.Context, handle string) ([][]byte, error) {
 	return packages, nil
 }
 
-// found makes a conversation with a person: a private one, or a thread for one partner. The friend is added by the first commit.
+// found makes a conversation with a person: a private one, or a thread for one partner. The friend is added by the first commit; whether that is
+// possible is found out first, so that nothing is founded in vain.
 func (c *Client) found(ctx context.Context, handle, partner string) (chat.ConversationID, error) {
 	id := chat.NewConversationID()
+	packages, err := c.claimAll(ctx, handle, c.self.Handle)
+	if err != nil {
+		return id, err
+	}
 	thread := grant.NewThread(c.self.Host, partner)
 	g, err := mls.Create(mls.CreateOptions{
 		GroupID: id[:], Identity: c.identity(), Signer: c.key.Private(), SupportedExtensions: []uint16{grant.ExtensionType},
@@ -120,7 +125,7 @@ func (c *Client) found(ctx context.Context, handle, partner string) (chat.Conver
 	if err != nil {
 		return id, err
 	}
-	conv := conversation{ID: id, Kind: thread.Kind, Partner: partner, Created: c.ms()}
+	conv := conversation{ID: id, Kind: thread.Kind, Partner: partner, With: handle, Created: c.ms()}
 	if err := c.state.Update(func(tx StateTx) error { return saveGroup(tx, conv, g) }); err != nil {
 		return id, err
 	}
@@ -131,19 +136,35 @@ func (c *Client) found(ctx context.Context, handle, partner string) (chat.Conver
 	if err := c.state.Update(func(tx StateTx) error { return save(tx, bucketConversation, id.String(), conv) }); err != nil {
 		return id, err
 	}
-	return id, c.addPeople(ctx, id, handle, c.self.Handle)
+	return id, c.addDevices(ctx, id, packages)
 }
 
 // addPeople adds every device of the people that is not yet in the conversation.
 func (c *Client) addPeople(ctx context.Context, id chat.ConversationID, handles ...string) error {
-	var packages [][]byte
+	packages, err := c.claimAll(ctx, handles...)
+	if err != nil {
+		return err
+	}
+	return c.addDevices(ctx, id, packages)
+}
+
+// claimAll takes one KeyPackage of each device of these people.
+func (c *Client) claimAll(ctx context.Context, handles ...string) (packages [][]byte, err error) {
 	for _, h := range handles {
 		claimed, err := c.claim(ctx, h)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if len(claimed) == 0 && h != c.self.Handle {
+			return nil, chat.Errorf(chat.Unavailable, "%s has no device that can be written to yet: try again when they have been online", h)
 		}
 		packages = append(packages, claimed...)
 	}
+	return packages, nil
+}
+
+// addDevices adds those devices that are not in the conversation.
+func (c *Client) addDevices(ctx context.Context, id chat.ConversationID, packages [][]byte) error {
 	return c.commit(ctx, id, func(g *mls.Group, _ grant.Thread) (*change, error) {
 		var add [][]byte
 		for _, p := range packages {

@@ -3,6 +3,7 @@ package device
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"letterlock/api"
 	"letterlock/chat"
@@ -190,9 +191,19 @@ func (c *Client) knownHandle(handle string) (id chat.AccountID, err error) {
 	return id, err
 }
 
-// checkMember says whether a person's leaf carries a key that stands in that person's key chain now. The chain is fetched anew where the
-// remembered one does not know the key, or knows it as removed.
+// checkMember says whether a person's leaf carries a key that stands in that person's key chain now.
 func (c *Client) checkMember(ctx context.Context, m roster.Member) error {
+	return c.checkKey(ctx, m, inChain)
+}
+
+// checkAuthor says whether a message was signed by a key that stands in its person's key chain, or did: a message may be older than the
+// removal of its device.
+func (c *Client) checkAuthor(ctx context.Context, m roster.Member) error {
+	return c.checkKey(ctx, m, wasInChain)
+}
+
+// checkKey looks a person's leaf up in the key chain, which is fetched anew where the remembered one does not know the key.
+func (c *Client) checkKey(ctx context.Context, m roster.Member, known func(*keychain.Chain, chat.Identity, roster.Member) bool) error {
 	id, err := chat.ParseIdentity(m.Identity)
 	if err != nil || id.IsAgent() {
 		return err
@@ -202,7 +213,7 @@ func (c *Client) checkMember(ctx context.Context, m roster.Member) error {
 		return err
 	}
 	if !account.IsZero() {
-		if _, chain, err := c.knownChain(account); err == nil && chain != nil && inChain(chain, id, m) {
+		if _, chain, err := c.knownChain(account); err == nil && chain != nil && known(chain, id, m) {
 			return nil
 		}
 	}
@@ -210,7 +221,7 @@ func (c *Client) checkMember(ctx context.Context, m roster.Member) error {
 	if err != nil {
 		return err
 	}
-	if !inChain(chain, id, m) {
+	if !known(chain, id, m) {
 		return chat.Errorf(chat.Tampered, "a device that %s never added is in the conversation", id.Handle)
 	}
 	return nil
@@ -219,6 +230,12 @@ func (c *Client) checkMember(ctx context.Context, m roster.Member) error {
 func inChain(chain *keychain.Chain, id chat.Identity, m roster.Member) bool {
 	d, ok := chain.Device(id.Device)
 	return ok && bytes.Equal(d.Key, m.SignatureKey)
+}
+
+func wasInChain(chain *keychain.Chain, id chat.Identity, m roster.Member) bool {
+	return inChain(chain, id, m) || slices.ContainsFunc(chain.Removed(), func(d keychain.Device) bool {
+		return d.ID == id.Device && bytes.Equal(d.Key, m.SignatureKey)
+	})
 }
 
 // DeviceInfo is one device of the account.

@@ -89,6 +89,9 @@ func (c *Client) flush(ctx context.Context, id chat.ConversationID) (held []outg
 		if err != nil {
 			return nil, err
 		}
+		if conv, err = c.clearUp(ctx, conv, g); err != nil {
+			return nil, err
+		}
 		if len(conv.Warned) > 0 {
 			return nil, chat.Errorf(chat.Tampered, "nothing is sent here until this is cleared up: %s", conv.Warned[0])
 		}
@@ -116,6 +119,17 @@ func (c *Client) flush(ctx context.Context, id chat.ConversationID) (held []outg
 		return held, c.syncConversation(ctx, id)
 	}
 	return held, chat.Errorf(chat.Unavailable, "the conversation is too busy: others keep changing it; the message waits and goes out with the next sync")
+}
+
+// clearUp looks again at what a conversation was warned of.
+func (c *Client) clearUp(ctx context.Context, conv conversation, g *mls.Group) (_ conversation, err error) {
+	if len(conv.Warned) == 0 {
+		return conv, nil
+	}
+	if conv.Warned, err = c.strangers(ctx, g.Roster().Members()); err != nil {
+		return conv, err
+	}
+	return conv, c.state.Update(func(tx StateTx) error { return save(tx, bucketConversation, conv.ID.String(), conv) })
 }
 
 type waitingMessage struct {
@@ -218,7 +232,10 @@ func (c *Client) compareCount(ctx context.Context, id chat.ConversationID, conv 
 		if err != nil {
 			return nil, err
 		}
-		if own.Epoch == g.Epoch() && own.Count > uint64(g.Generation()) {
+		if own.Epoch != g.Epoch() {
+			return nil, chat.Errorf(chat.StaleEpoch, "the conversation moved on meanwhile: seal again")
+		}
+		if own.Count > uint64(g.Generation()) {
 			g = g.Restored()
 			if err := c.state.Update(func(tx StateTx) error { return saveGroup(tx, conv, g) }); err != nil {
 				return nil, err

@@ -259,10 +259,17 @@ func (c *Client) with(ctx context.Context, handle, partner string) (chat.Convers
 		return chat.ConversationID{}, chat.Errorf(chat.Invalid, "a conversation needs somebody else")
 	}
 	id, found, err := c.findWith(handle, partner)
-	if err != nil || found {
+	if err != nil {
 		return id, err
 	}
-	return c.found(ctx, handle, partner)
+	if !found {
+		return c.found(ctx, handle, partner)
+	}
+	_, g, err := c.loadGroup(id)
+	if err != nil || slices.Contains(peopleOf(g.Roster()), handle) {
+		return id, err
+	}
+	return id, c.addPeople(ctx, id, handle)
 }
 
 // findWith looks for a conversation that is just with this person, and for that partner or none. One whose friend was never added,
@@ -280,7 +287,8 @@ func (c *Client) findWith(handle, partner string) (chat.ConversationID, bool, er
 		if conv.Left || conv.Broken != "" || conv.Partner != partner || g == nil {
 			continue
 		}
-		if slices.Equal(others(peopleOf(g.Roster()), c.self.Handle), []string{handle}) {
+		with := others(peopleOf(g.Roster()), c.self.Handle)
+		if slices.Equal(with, []string{handle}) || len(with) == 0 && conv.With == handle {
 			return id, true, nil
 		}
 	}
@@ -292,10 +300,13 @@ func (c *Client) FindWith(handle, partner string) (chat.ConversationID, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id, found, err := c.findWith(handle, partner)
-	if err == nil && !found {
-		err = chat.Errorf(chat.NotFound, "there is no conversation with %s yet", handle)
+	switch {
+	case err != nil || found:
+		return id, err
+	case partner != "":
+		return id, chat.Errorf(chat.NotFound, "there is no thread with %s that was made for %s", handle, partner)
 	}
-	return id, err
+	return id, chat.Errorf(chat.NotFound, "there is no conversation with %s yet", handle)
 }
 
 // Live waits for news of any conversation, at most so long as the server's long poll; it returns at once if there is some.

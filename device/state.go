@@ -80,6 +80,7 @@ type conversation struct {
 	ID       chat.ConversationID
 	Kind     uint8
 	Partner  string
+	With     string // the friend it was founded with; empty if somebody else founded it
 	Cursor   uint64 // the last entry that was taken
 	Read     uint64 // the last entry that the person has seen
 	Broken   string // why nothing more is taken or sent; empty while all is well

@@ -126,7 +126,9 @@ func (c *Client) join(ctx context.Context, w api.MailboxWelcome) error {
 		return chat.Errorf(chat.Tampered, "the invitation is to another conversation than the server says")
 	}
 	conv := conversation{ID: w.Conversation, Kind: t.Kind, Partner: t.Partner, Cursor: w.Seq, Read: w.Seq, Founded: true, Created: c.ms()}
-	conv.Warned = c.strangers(ctx, g.Roster().Members())
+	if conv.Warned, err = c.strangers(ctx, g.Roster().Members()); err != nil {
+		return err
+	}
 	items := []Item{c.event(w.Seq, c.ms(), EventJoined, "You are in this conversation now, with %s.", listNames(others(peopleOf(g.Roster()), c.self.Handle)))}
 	for _, e := range t.Grants {
 		items = append(items, c.grantEvent(w.Seq, c.ms(), t.Partner, e))
@@ -188,6 +190,9 @@ func (c *Client) syncConversation(ctx context.Context, id chat.ConversationID) e
 				return err
 			}
 			continue
+		}
+		if last := page.Entries[len(page.Entries)-1]; last.Seq <= conv.Cursor {
+			return chat.Errorf(chat.Tampered, "the server delivers entry %d of the conversation again and again", last.Seq)
 		}
 		for _, e := range page.Entries {
 			if err := c.take(ctx, id, e); err != nil {
@@ -272,9 +277,9 @@ func (c *Client) judge(ctx context.Context, o *outcome, e api.Entry) error {
 	case e.Kind == api.KindCommit && !e.Tombstone:
 		return c.takeCommit(ctx, o, e)
 	case e.Kind == api.KindProposal && !e.Tombstone:
-		return c.takeProposal(o, e)
+		return c.takeProposal(ctx, o, e)
 	case e.Kind == api.KindMessage:
-		return c.takeMessage(o, e)
+		return c.takeMessage(ctx, o, e)
 	case e.Kind == api.KindPost:
 		return c.takePost(o, e)
 	case e.Kind == api.KindTakeBack && !e.Tombstone:
@@ -378,7 +383,9 @@ func (c *Client) merge(ctx context.Context, o *outcome, e api.Entry, change *ros
 		c.checkSlot(o, e, change.Committer)
 	}
 	// Whether a key is in its key chain is no matter of validity (chains change apart from the group), but nothing is sent to a stranger.
-	o.conv.Warned = c.strangers(ctx, next.Roster().Members())
+	if o.conv.Warned, err = c.strangers(ctx, next.Roster().Members()); err != nil {
+		return err
+	}
 	c.tellChange(o, e, change, v)
 	return nil
 }
@@ -415,33 +422,55 @@ func (c *Client) checkSlot(o *outcome, e api.Entry, committer roster.Member) {
 	o.evidence = append(o.evidence, Evidence{Sentence: sentence, Data: e.Extra})
 }
 
-// strangers lists members whose key is in nobody's key chain, as sentences.
-func (c *Client) strangers(ctx context.Context, members []roster.Member) (warned []string) {
+// strangers lists members whose key is in nobody's key chain, as sentences. Where the server does not answer, nothing is known: an error.
+func (c *Client) strangers(ctx context.Context, members []roster.Member) (warned []string, err error) {
 	for _, m := range members {
-		if err := c.checkMember(ctx, m); err != nil {
+		err := c.checkMember(ctx, m)
+		if chat.KindOf(err) == chat.Unavailable || ctx.Err() != nil {
+			return nil, err
+		}
+		if err != nil {
 			warned = append(warned, err.Error())
 		}
 	}
-	return warned
+	return warned, nil
 }
 
-// takeProposal remembers a proposal, so that a commit may refer to it.
-func (c *Client) takeProposal(o *outcome, e api.Entry) error {
+// takeProposal remembers a proposal, so that a commit may refer to it. One that is not allowed is not remembered: no commit of ours takes
+// it up, and one of others that does is refused.
+func (c *Client) takeProposal(ctx context.Context, o *outcome, e api.Entry) error {
 	done, err := o.group.Process(e.Body, time.Time{})
-	if err != nil {
-		return err
+	if err != nil || done.Proposal == nil {
+		c.doubt(o, e, "Something was proposed for this conversation that cannot be read: nobody may propose it, or it was altered on its way. It was refused.")
+		return nil
 	}
-	if done.Proposal == nil {
-		return chat.Errorf(chat.Tampered, "the server passes something else off as a proposal")
-	}
-	if err := grant.CheckProposal(o.group.Roster(), *done.Proposal); err != nil {
-		sentence := fmt.Sprintf("Somebody tried to change who is in this conversation, and was refused: %v.", err)
-		o.items = append(o.items, c.event(e.Seq, e.At, EventAlarm, "%s", sentence))
-		o.evidence = append(o.evidence, Evidence{Sentence: sentence, Data: e.Body})
-		return nil // not remembered: no commit of ours takes it up, and one of others that does is refused
+	if err := c.checkProposal(ctx, o.group.Roster(), *done.Proposal); err != nil {
+		if chat.KindOf(err) == chat.Unavailable {
+			return err
+		}
+		c.doubt(o, e, "Somebody tried to change who is in this conversation, and was refused: %v.", err)
+		return nil
 	}
 	o.group = done.Group
 	return nil
+}
+
+// checkProposal asks more of a proposal than its validity: a device that is to go must have left the key chain that this device remembers.
+// The chain inside the proposal could be one that the server made up around a device's old request to join.
+func (c *Client) checkProposal(ctx context.Context, g *roster.Group, p roster.ProposalInfo) error {
+	if err := grant.CheckProposal(g, p); err != nil || p.Sender.Type != roster.SenderExternal {
+		return err
+	}
+	m, _ := g.Member(p.Proposal.Remove)
+	id, err := chat.ParseIdentity(m.Identity)
+	if err != nil || id.IsAgent() {
+		return err
+	}
+	chain, err := c.chainOf(ctx, id.Handle)
+	if err == nil && inChain(chain, id, m) {
+		err = chat.Errorf(chat.Tampered, "the key chain of %s still holds that device", id.Handle)
+	}
+	return err
 }
 
 // reconcile makes the group's devices those of its people's key chains.
@@ -488,7 +517,7 @@ func (c *Client) dropRemovedDevices(g *mls.Group, _ grant.Thread) (*change, erro
 		if chain == nil {
 			continue
 		}
-		if _, ok := chain.Device(id.Device); !ok {
+		if !inChain(chain, id, m) {
 			gone = append(gone, m.Leaf)
 		}
 	}

@@ -2,6 +2,7 @@ package device
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -194,8 +195,9 @@ func (c *Client) roomURI(id chat.ConversationID) string {
 	return chat.ConversationURI(c.self.Host, id)
 }
 
-// takeMessage opens an application message, or recognises one of our own.
-func (c *Client) takeMessage(o *outcome, e api.Entry) error {
+// takeMessage opens an application message, or recognises one of our own. What cannot be opened or believed becomes a line that says so:
+// any member can make such a message, and it must not stop the others.
+func (c *Client) takeMessage(ctx context.Context, o *outcome, e api.Entry) error {
 	own, name, err := c.findOutgoing(o.conv.ID, e)
 	if err != nil {
 		return err
@@ -210,17 +212,26 @@ func (c *Client) takeMessage(o *outcome, e api.Entry) error {
 	}
 	app, err := o.group.Open(e.Body)
 	switch {
-	case errors.Is(err, mls.ErrOwnMessage): // sent by this device before its state was restored
+	case errors.Is(err, mls.ErrOwnMessage): // sent by this device before its state was restored: this state would use the same keys again
+		o.group = o.group.Restored()
 		o.items = append(o.items, Item{Seq: e.Seq, At: e.At, Kind: ItemWithheld, Handle: c.self.Handle})
 		return nil
 	case errors.Is(err, mls.ErrReplayed):
 		o.evidence = append(o.evidence, Evidence{Sentence: fmt.Sprintf("The server delivered a message a second time, as entry %d; it was ignored.", e.Seq), Data: e.Body})
 		return nil
 	case err != nil:
-		return err
+		c.doubt(o, e, "A message cannot be opened: it was altered on its way, or its sender made it so. It is not shown.")
+		return nil
 	}
 	id, err := chat.ParseIdentity(app.Sender.Identity)
 	if err != nil {
+		return err
+	}
+	switch err := c.checkAuthor(ctx, app.Sender); {
+	case chat.Is(err, chat.Tampered):
+		c.doubt(o, e, "Somebody wrote as %s with a device that %s never added. The message is not shown.", id.Handle, id.Handle)
+		return nil
+	case err != nil:
 		return err
 	}
 	if id.IsAgent() { // agents write through the slot, where their grant is checked
@@ -228,6 +239,13 @@ func (c *Client) takeMessage(o *outcome, e api.Entry) error {
 		return nil
 	}
 	return c.addMessage(o, e, app.Plaintext, Item{Sender: chat.AccountURI(c.self.Host, id.Handle), Handle: id.Handle})
+}
+
+// doubt adds a line about an entry that is not shown, and keeps the entry.
+func (c *Client) doubt(o *outcome, e api.Entry, format string, args ...any) {
+	sentence := fmt.Sprintf(format, args...)
+	o.items = append(o.items, c.event(e.Seq, e.At, EventAlarm, "%s", sentence))
+	o.evidence = append(o.evidence, Evidence{Sentence: sentence, Data: e.Body})
 }
 
 // addMessage reads the content and adds the line. Content that cannot be read is kept as a line that says so: one member's

@@ -44,26 +44,30 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		defer cancel() // wakes the reader
+		defer c.CloseNow() // wakes the reader
+		defer cancel()
 		writeFrames(ctx, c, st)
 	})
 	err = readFrames(ctx, c, st)
 	var problem *chat.Error
 	if errors.As(err, &problem) {
 		st.End(problem) // the writer sends it and closes
-		writer.Wait()
-		return nil
+	} else {
+		cancel()
+		c.CloseNow()
 	}
-	cancel()
 	writer.Wait()
 	return nil
 }
 
 // readFrames hands each message to the stream until the client goes or breaks the rules. It blocks while the stream takes no more.
+//
+// Reads and writes of the socket have no context of their own, which would cost a timer and two allocations each: closing the
+// connection ends them.
 func readFrames(ctx context.Context, c *websocket.Conn, st *delivery.Stream) error {
 	var buf []byte
 	for {
-		kind, r, err := c.Reader(ctx)
+		kind, r, err := c.Reader(context.Background())
 		if err != nil {
 			return err
 		}
@@ -107,19 +111,21 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &
 
 // writeFrames sends whatever the stream has, at once, until the stream or the client ends.
 func writeFrames(ctx context.Context, c *websocket.Conn, st *delivery.Stream) {
+	stuck := time.AfterFunc(writeTime, func() { c.CloseNow() })
+	stuck.Stop()
 	for {
 		select {
 		case <-st.Ready():
 		case <-ctx.Done():
 			return
 		}
-		if !writeReady(ctx, c, st) {
+		if !writeReady(ctx, c, st, stuck) {
 			return
 		}
 	}
 }
 
-func writeReady(ctx context.Context, c *websocket.Conn, st *delivery.Stream) bool {
+func writeReady(ctx context.Context, c *websocket.Conn, st *delivery.Stream, stuck *time.Timer) bool {
 	pooled := buffers.Get().(*[]byte)
 	defer func() {
 		if cap(*pooled) <= 512<<10 {
@@ -130,9 +136,9 @@ func writeReady(ctx context.Context, c *websocket.Conn, st *delivery.Stream) boo
 		b, ended := st.Take(ctx, (*pooled)[:0])
 		*pooled = b
 		if len(b) > 0 {
-			timed, cancel := context.WithTimeout(ctx, writeTime)
-			err := c.Write(timed, websocket.MessageBinary, b)
-			cancel()
+			stuck.Reset(writeTime)
+			err := c.Write(context.Background(), websocket.MessageBinary, b)
+			stuck.Stop()
 			if err != nil {
 				return false
 			}

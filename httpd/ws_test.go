@@ -44,6 +44,10 @@ func (nobody) Account(*store.Tx, string) (chat.AccountID, error) {
 	return chat.AccountID{}, chat.Errorf(chat.NotFound, "nobody")
 }
 
+func (nobody) Chain(*store.Tx, string) ([][]byte, error) {
+	return nil, chat.Errorf(chat.NotFound, "nobody")
+}
+
 // conversations serves them over HTTP.
 func conversations(t *testing.T) (*httptest.Server, *delivery.Service) {
 	t.Helper()

@@ -339,7 +339,7 @@ func (s *Service) entryEnded(tx *store.Tx, v *grant.Verdict, e grant.Entry, now 
 	if err != nil {
 		return err
 	}
-	g.Leaf = false
+	g.Leaf = store.NoLeaf
 	if replaced(v, e) {
 		return s.end(tx, &g, endedReplaced, now)
 	}
@@ -352,7 +352,9 @@ func (s *Service) entryNarrowed(tx *store.Tx, e grant.Entry, now int64) error {
 	if err != nil {
 		return err
 	}
-	g.Leaf = g.Leaf && e.Actions.Has(chat.Read)
+	if !e.Actions.Has(chat.Read) {
+		g.Leaf = store.NoLeaf
+	}
 	return s.narrow(tx, &g, now)
 }
 
@@ -364,7 +366,7 @@ func (s *Service) entryAdded(tx *store.Tx, e grant.Entry, seq uint64, now int64)
 	}
 	g.State, g.Changed = string(grant.Live), now
 	if e.Actions.Has(chat.Read) {
-		g.Leaf, g.JoinedSeq = true, seq
+		g.Leaf, g.JoinedSeq = store.LeafIn, seq
 	}
 	if err := s.nameFriends(tx, &g); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"letterlock/grant"
 	"letterlock/keychain"
 	"letterlock/proof"
+	"letterlock/store"
 	"letterlock/slot"
 )
 
@@ -161,7 +162,7 @@ func TestAnyMemberRemoves(t *testing.T) {
 	g := alice.grants(flimmer, id, chat.AllActions)
 	bob.commit(id, bob.removal(g))
 	row := g.row()
-	if row.State != "ended" || row.Reason != endedByMember || row.Leaf || !w.oauth.ended[g.grant] {
+	if row.State != "ended" || row.Reason != endedByMember || row.Leaf != store.NoLeaf || !w.oauth.ended[g.grant] {
 		t.Errorf("the row: %+v", row)
 	}
 	if got := kinds(bob.says("flimmer", proof.Access)); !slices.Equal(got, []string{"exposed", "ended"}) {
@@ -230,7 +231,7 @@ func TestNarrowingByCommit(t *testing.T) {
 	g := alice.grants(flimmer, id, chat.AllActions)
 	ch := changes{thread: narrowed(alice, g, chat.Send), remove: []string{chat.AgentURI(host, "flimmer", g.grant)}, control: [][]byte{alice.narrowing(g, chat.Send)}}
 	alice.commit(id, ch)
-	if row := g.row(); row.State != "live" || row.Leaf || row.Actions != chat.Send {
+	if row := g.row(); row.State != "live" || row.Leaf != store.NoLeaf || row.Actions != chat.Send {
 		t.Errorf("the row: %+v", row)
 	}
 	_, err := w.inbox.Changes(g.ctx, "", 0)

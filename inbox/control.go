@@ -262,7 +262,7 @@ func (s *Service) putControl(ctx context.Context, signed []byte, caller api.Call
 	if err != nil {
 		return nil, err
 	}
-	if g.Leaf && !(g.State == string(grant.Live) && g.Actions.Has(chat.Read)) {
+	if g.Leaf == store.LeafToGo {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proposeWithin)
 		defer cancel()
 		if err := s.proposeRemoval(ctx, g); err != nil {

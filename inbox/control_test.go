@@ -12,6 +12,7 @@ import (
 	"letterlock/keychain"
 	"letterlock/mls"
 	"letterlock/proof"
+	"letterlock/store"
 )
 
 // TestPutGrantRefuses spoils one thing of a good grant at a time.
@@ -168,7 +169,7 @@ func TestRevocationWithoutCommit(t *testing.T) {
 
 	bob.commit(id, bob.removal(g)) // any member may carry it out, without a statement of their own
 	w.must(bob.say(id, "now it is quiet"))
-	if row := g.row(); row.Reason != endedRevoked || row.Leaf {
+	if row := g.row(); row.Reason != endedRevoked || row.Leaf != store.NoLeaf {
 		t.Errorf("the row: %+v", row)
 	}
 	if got := kinds(alice.says("flimmer", proof.Control)); len(got) != 2 {
@@ -208,7 +209,7 @@ func TestNarrowingWithoutCommit(t *testing.T) {
 	alice.commit(id, changes{thread: &thread, control: [][]byte{narrowing}})
 	g.counter++
 	g.posts()
-	if row := g.row(); row.State != "live" || row.Leaf || row.Actions != chat.Send {
+	if row := g.row(); row.State != "live" || row.Leaf != store.NoLeaf || row.Actions != chat.Send {
 		t.Errorf("the row: %+v", row)
 	}
 	if w.oauth.ended[g.grant] {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"letterlock/chat"
@@ -23,8 +24,8 @@ const (
 	endedRefused   = "a member of the thread wants no such app"
 )
 
-// end ends a grant: its row, its tokens, its mailbox, its access periods. The leaf, where there is one still, is the thread's: see
-// Sweep. Of a grant that has ended already the row is stored as it is, but for a revocation, which is a better reason than any other.
+// end ends a grant: its row, its tokens, its mailbox, its access periods. The leaf, where there is one still, has to go: see Sweep. Of
+// a grant that has ended already the row is stored as it is, but for a revocation, which is a better reason than any other.
 func (s *Service) end(tx *store.Tx, g *store.Grant, reason string, now int64) error {
 	if g.State != string(grant.Pending) && g.State != string(grant.Live) {
 		if reason == endedRevoked {
@@ -33,6 +34,7 @@ func (s *Service) end(tx *store.Tx, g *store.Grant, reason string, now int64) er
 		return tx.ChangeGrant(*g)
 	}
 	g.State, g.Reason, g.Changed = string(grant.Ended), reason, now
+	mustGo(g)
 	if err := tx.ChangeGrant(*g); err != nil {
 		return err
 	}
@@ -44,10 +46,20 @@ func (s *Service) end(tx *store.Tx, g *store.Grant, reason string, now int64) er
 
 // narrow stores a grant that was left fewer actions.
 func (s *Service) narrow(tx *store.Tx, g *store.Grant, now int64) error {
-	if err := tx.ChangeGrant(*g); err != nil || g.Actions.Has(chat.Read) {
+	if g.Actions.Has(chat.Read) {
+		return tx.ChangeGrant(*g)
+	}
+	mustGo(g)
+	if err := tx.ChangeGrant(*g); err != nil {
 		return err
 	}
 	return s.endReading(tx, g, now)
+}
+
+func mustGo(g *store.Grant) {
+	if g.Leaf == store.LeafIn {
+		g.Leaf = store.LeafToGo
+	}
 }
 
 // endReading takes from a grant what it could still fetch, and sees to it that what it was served is closed, by the agent's receipt or, when
@@ -128,24 +140,28 @@ func (s *Service) sweepAll(ctx context.Context, list func(*store.Tx) ([]store.Gr
 	}
 }
 
-// sweepPartners ends the grants of stopped partners, and those that stand on another agreement than the one in force.
+// sweepPartners ends the grants that stand on agreements which are over: replaced, or stopped by the operator. Where an agreement's time is
+// over, so is that of every grant under it.
 func (s *Service) sweepPartners(ctx context.Context, now int64) error {
-	var partners []*partner
-	err := s.view(ctx, func(tx *store.Tx) (err error) {
-		partners, err = s.partners(tx)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	for _, p := range partners {
-		standing := p.agreement.Hash
-		if !p.active(now) {
-			standing = [32]byte{}
+	var over []store.Agreement
+	err := s.view(ctx, func(tx *store.Tx) error {
+		partners, err := tx.Partners()
+		if err != nil {
+			return err
 		}
+		for _, p := range partners {
+			list, err := tx.Agreements(p.ID)
+			if err != nil {
+				return err
+			}
+			over = append(over, slices.DeleteFunc(list, func(a store.Agreement) bool { return a.Ended == 0 })...)
+		}
+		return nil
+	})
+	for _, a := range over {
 		for _, state := range []grant.State{grant.Live, grant.Pending} {
 			err = errors.Join(err, s.sweepAll(ctx, func(tx *store.Tx) ([]store.Grant, error) {
-				return tx.GrantsUnder(p.row.ID, string(state), standing, sweepPage)
+				return tx.GrantsUnder(a.Partner, string(state), a.Hash, sweepPage)
 			}, func(tx *store.Tx, g store.Grant) error { return s.end(tx, &g, endedAgreement, now) }))
 		}
 	}
@@ -160,7 +176,7 @@ func (s *Service) proposeRemovals(ctx context.Context) error {
 	for {
 		var page []store.Grant
 		err := s.view(ctx, func(tx *store.Tx) (err error) {
-			page, err = tx.GrantsToRemove(string(grant.Live), chat.Read, after, sweepPage)
+			page, err = tx.GrantsToRemove(after, sweepPage)
 			return err
 		})
 		if err != nil || len(page) == 0 {

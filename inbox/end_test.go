@@ -10,6 +10,7 @@ import (
 	"letterlock/grant"
 	"letterlock/keychain"
 	"letterlock/proof"
+	"letterlock/store"
 )
 
 // TestExpiry: an expired grant is refused at once, ended by the sweeper, and its leaf proposed for removal; any member carries it out.
@@ -32,7 +33,7 @@ func TestExpiry(t *testing.T) {
 	bob.commit(id, bob.removal(g))
 	w.must(bob.say(id, "hello"))
 	alice.sync(id)
-	if len(alice.thread(id).Grants) != 0 || g.row().Leaf {
+	if len(alice.thread(id).Grants) != 0 || g.row().Leaf != store.NoLeaf {
 		t.Error("the entry or the leaf still stands")
 	}
 }

@@ -133,7 +133,7 @@ func (b *bench) reports(n int) (hashes []proof.Hash) {
 
 func (b *bench) drain() {
 	b.t.Helper()
-	for {
+	for range 100 {
 		n, err := b.w.Step(ctx)
 		if err != nil {
 			b.t.Fatal(err)
@@ -142,6 +142,7 @@ func (b *bench) drain() {
 			return
 		}
 	}
+	b.t.Fatal("the outbox does not run empty")
 }
 
 // source lets proof.Log read the ledger as clients do.
@@ -332,7 +333,8 @@ func TestTwoLeavesUnderOneLabel(t *testing.T) {
 	queue := store.LedgerQueued{Shard: record.Account[:], Deed: other.Label[:], Leaf: other.Bytes()}
 	b.update(func(tx *store.Tx) error { return tx.QueueLedgerLeaf(queue) })
 	if _, err := b.w.Step(ctx); !chat.Is(err, chat.Tampered) {
-		t.Errorf("step: %v", err)
+		b.skipCheck = true
+		t.Fatalf("step: %v", err)
 	}
 	if err := b.w.Run(ctx); !chat.Is(err, chat.Tampered) {
 		t.Errorf("run: %v", err)

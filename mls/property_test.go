@@ -274,7 +274,7 @@ func TestProperties(t *testing.T) {
 		w.order("creator", w.commitAs("creator", CommitOptions{Add: public}), packages)
 
 		steps := []func(){w.opAdd, w.opRemove, w.opRace, w.opPropose, w.opCommit, w.opSend, w.opSend, w.opDeliver, w.opDeliver, w.opRestart}
-		for range max(4, 18-size/2) {
+		for range max(4, mostSteps-size/2) {
 			steps[rapid.IntRange(0, len(steps)-1).Draw(rt, "step")]()
 		}
 	})

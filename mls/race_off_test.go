@@ -2,5 +2,8 @@
 
 package mls
 
-// largestDrawn bounds the groups of the property test.
-const largestDrawn = 64
+// largestDrawn bounds the groups of the property test, mostSteps what happens to them.
+const (
+	largestDrawn = 64
+	mostSteps    = 18
+)

@@ -2,5 +2,9 @@
 
 package mls
 
-// largestDrawn bounds the groups of the property test; the race detector makes them fifteen times slower.
-const largestDrawn = 9
+// largestDrawn bounds the groups of the property test, mostSteps what happens to them; the race detector makes all of it
+// fifteen times slower.
+const (
+	largestDrawn = 9
+	mostSteps    = 6
+)

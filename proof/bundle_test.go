@@ -226,6 +226,7 @@ func TestControlRecordsThatDoNotHold(t *testing.T) {
 			return w.grant(1, chat.Read, 0)
 		}},
 		{"another number", "another account, partner or number", func(w *world) Payload { return w.grant(1, chat.Read, 1) }},
+		{"more than the agreement allows", "record 0 of control does not hold", func(w *world) Payload { w.now += 2e10; return w.grant(1, chat.Read, 0) }},
 		{"a revocation signed by nobody", "record 0 of control does not hold", func(w *world) Payload {
 			r := w.revocation(1, 0)
 			r.Signed[len(r.Signed)-1] ^= 1
@@ -241,6 +242,21 @@ func TestControlRecordsThatDoNotHold(t *testing.T) {
 			expect(t, err, test.want)
 		})
 	}
+}
+
+// TestLoggedOutOfOrder: a record stands in the ledger behind the one that it follows.
+func TestLoggedOutOfOrder(t *testing.T) {
+	w := newWorld(t)
+	w.begin()
+	first := w.next(w.post(1))
+	w.heads[Access] = first
+	second := w.next(w.post(1))
+	second.Index = w.add(second.Leaf)
+	first.Index = w.add(first.Leaf)
+	w.keep(first)
+	w.keep(second)
+	_, err := Verify(w.finish(), Policy{})
+	expect(t, err, "before the record that it follows")
 }
 
 // TestFindings logs what a lying server or partner would: the bundle holds, and the verdict names the contradiction.

@@ -50,7 +50,7 @@ func (p *Promise) check() error {
 	switch {
 	case p.Version != version:
 		return chat.Errorf(chat.Incompatible, "promise: version %d is not known here", p.Version)
-	case p.At < 0 || false:
+	case p.At < 0 || p.By != p.At+PromiseWindow:
 		return invalid("promise: it does not promise inclusion within %d seconds", PromiseWindow/1000)
 	}
 	return chat.CheckHost(p.Host)

@@ -80,6 +80,10 @@ func TestRecordsFollow(t *testing.T) {
 	changed := *chain[0]
 	changed.Leaf = (&Personal{Label: [32]byte{1}}).Bytes()
 	refuse("another record before", chain[1].Check(w.vrfKey, &changed))
+	leaf, err := chain[0].leaf()
+	w.must(err)
+	leaf.Label[0] ^= 1
+	changed.Leaf = leaf.Bytes()
 	refuse("another label", changed.Check(w.vrfKey, nil))
 	for name, change := range map[string]func(r *Record){
 		"another account": func(r *Record) { r.Account[0] ^= 1 },
@@ -373,5 +377,36 @@ func TestCheckpointsRefused(t *testing.T) {
 	w.must(err)
 	if err := log.Advance(empty, nil); !chat.Is(err, chat.Invalid) {
 		t.Errorf("an empty tree: %v", err)
+	}
+}
+
+// TestBundledCheckpointHasOneForm: a bundle's checkpoint carries the log's signature alone, spelled in one way.
+func TestBundledCheckpointHasOneForm(t *testing.T) {
+	w := story(t)
+	v, err := note.NewVerifier(w.vkey)
+	w.must(err)
+	good := w.checkpoint(4)
+	if _, err := canonicalCheckpoint(good, v); err != nil {
+		t.Fatal(err)
+	}
+	text := string(good)
+	i := strings.LastIndex(text, "=") - 1 // the last character of base64 before its padding holds two bits that do not count
+	spelled := text[:i] + string(text[i]+1) + text[i+1:]
+	line := text[strings.Index(text, "\u2014"):]
+	skey, _, err := note.GenerateKey(w.rand, "witness.example")
+	w.must(err)
+	witness, err := note.NewSigner(skey)
+	w.must(err)
+	n, err := note.Open(good, note.VerifierList(v))
+	w.must(err)
+	both, err := note.Sign(n, witness)
+	w.must(err)
+	for name, bad := range map[string]string{"another spelling": spelled, "signed twice": text + line, "a cosignature": string(both)} {
+		if _, err := OpenCheckpoint([]byte(bad), v); err != nil {
+			t.Errorf("%s: a reader of notes would refuse it already: %v", name, err)
+		}
+		if _, err := canonicalCheckpoint([]byte(bad), v); !chat.Is(err, chat.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -88,6 +88,10 @@ func publicURL(c Config, addr net.Addr) (*url.URL, error) {
 	}
 	tlsHere := c.TLSCert != ""
 	public := c.PublicURL
+	if public == "" && !loopback(addr) {
+		return nil, chat.Errorf(chat.Invalid, "others need a name to reach this server by: give --public-url https://..., with --tls-cert and --tls-key "+
+			"or a TLS proxy in front; plain HTTP is for this machine alone (--listen 127.0.0.1:PORT)")
+	}
 	if public == "" {
 		scheme := "http"
 		if tlsHere {

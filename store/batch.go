@@ -2,13 +2,12 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 )
 
-// rowsPerInsert is how many entries one statement writes.
-const rowsPerInsert = 16
+// rowsPerInsert is how many entries one statement writes: the most that fit are written first.
+var rowsPerInsert = [...]int{16, 4, 1}
 
 // Batch is a transaction of AppendBatch.
 type Batch struct {
@@ -39,7 +38,7 @@ func (s *Store) AppendBatch(ctx context.Context, fill func(*Batch) error) error 
 // Append adds an entry. It is written when sixteen wait, before the next Try, or at the end.
 func (b *Batch) Append(e Entry) error {
 	b.rows = append(b.rows, e)
-	if len(b.rows) < rowsPerInsert {
+	if len(b.rows) < rowsPerInsert[0] {
 		return nil
 	}
 	return b.flush()
@@ -68,7 +67,7 @@ func (b *Batch) Try(fn func(*Tx) error) (refused, err error) {
 
 // AppendEntry writes one entry inside a transaction, next to what belongs with it.
 func (tx *Tx) AppendEntry(e Entry) error {
-	return tx.insertEntries(appendArgs(make([]any, 0, entryFields), &e), 1)
+	return tx.insertEntries(appendArgs(make([]any, 0, entryFields), &e), len(rowsPerInsert)-1)
 }
 
 func (b *Batch) flush() error {
@@ -79,14 +78,13 @@ func (b *Batch) flush() error {
 	for i := range b.rows {
 		b.args = appendArgs(b.args, &b.rows[i])
 	}
-	n := len(b.rows)
 	b.rows = b.rows[:0]
-	if n == rowsPerInsert {
-		return b.tx.insertEntries(b.args, n)
-	}
-	for ; len(b.args) > 0; b.args = b.args[entryFields:] {
-		if err := b.tx.insertEntries(b.args[:entryFields], 1); err != nil {
-			return err
+	args := b.args
+	for i, rows := range rowsPerInsert {
+		for n := rows * entryFields; len(args) >= n; args = args[n:] {
+			if err := b.tx.insertEntries(args[:n], i); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -119,28 +117,21 @@ func appendArgs(args []any, e *Entry) []any {
 
 var empty = []byte{}
 
-// insertEntries writes n rows with the statement that was prepared for n.
-func (tx *Tx) insertEntries(args []any, n int) error {
-	stmt := tx.store.insertOne
-	if n == rowsPerInsert {
-		stmt = tx.store.insertMany
-	}
-	_, err := tx.tx.StmtContext(tx.ctx, stmt).ExecContext(tx.ctx, args...)
+// insertEntries writes as many rows as the i-th statement takes.
+func (tx *Tx) insertEntries(args []any, i int) error {
+	_, err := tx.tx.StmtContext(tx.ctx, tx.store.inserts[i]).ExecContext(tx.ctx, args...)
 	return err
 }
 
 // prepareBatch prepares the statements of the hot path on the writer's connections, once.
 func (s *Store) prepareBatch(ctx context.Context) (err error) {
-	if s.insertOne, err = s.engine.Writer().PrepareContext(ctx, insertSQL(1)); err != nil {
-		return fmt.Errorf("store: prepare: %w", err)
-	}
-	if s.insertMany, err = s.engine.Writer().PrepareContext(ctx, insertSQL(rowsPerInsert)); err != nil {
-		return fmt.Errorf("store: prepare: %w", err)
+	for i, rows := range rowsPerInsert {
+		if s.inserts[i], err = s.engine.Writer().PrepareContext(ctx, insertSQL(rows)); err != nil {
+			return fmt.Errorf("store: prepare: %w", err)
+		}
 	}
 	return nil
 }
-
-type batchStatements struct{ insertOne, insertMany *sql.Stmt }
 
 func insertSQL(rows int) string {
 	var s strings.Builder

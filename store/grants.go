@@ -45,12 +45,22 @@ type Grant struct {
 	Reason       string       // why it ended
 	Created      int64        // ms
 	Changed      int64        // ms: into its state
-	Leaf         bool         // its agent is a leaf of the thread
-	JoinedSeq    uint64       // of the commit that added the leaf; 0: never
-	Posted       int64        // counter of the last post; -1: none
-	PostsUntil   int64        // us: the time that the posts so far have used up
-	LinksUntil   int64        // us: the same for share links
+	Leaf         Leaf
+	JoinedSeq    uint64 // of the commit that added the leaf; 0: never
+	Posted       int64  // counter of the last post; -1: none
+	PostsUntil   int64  // us: the time that the posts so far have used up
+	LinksUntil   int64  // us: the same for share links
 }
+
+// Leaf says whether a grant's agent is a leaf of its thread.
+type Leaf uint8
+
+// Whether a grant's agent is a leaf.
+const (
+	NoLeaf   Leaf = 0
+	LeafIn   Leaf = 1
+	LeafToGo Leaf = 2 // it is in, and has to go
+)
 
 // Post is a post that an agent put into a thread.
 type Post struct {
@@ -189,14 +199,14 @@ func (tx *Tx) AddGrant(g Grant) error {
 	return tx.insert(`INSERT INTO grants (`+grantColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
 		$12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23) ON CONFLICT DO NOTHING`,
 		g.Account[:], g.ID[:], g.Handle, g.Device[:], g.Partner, g.Conversation[:], g.Agreement[:], g.Hash[:], g.Signed, g.Request, g.AgentKey[:],
-		int64(g.Actions), g.Expiry, int64(g.Counter), g.State, g.Reason, g.Created, g.Changed, flag(g.Leaf), int64(g.JoinedSeq), g.Posted, g.PostsUntil, g.LinksUntil)
+		int64(g.Actions), g.Expiry, int64(g.Counter), g.State, g.Reason, g.Created, g.Changed, int64(g.Leaf), int64(g.JoinedSeq), g.Posted, g.PostsUntil, g.LinksUntil)
 }
 
 // ChangeGrant stores what may change in a grant's row: actions, state, leaf, post counter, rates.
 func (tx *Tx) ChangeGrant(g Grant) error {
 	return tx.change(`UPDATE grants SET actions = $1, state = $2, reason = $3, changed = $4, leaf = $5, joined_seq = $6, posted = $7,
 		posts_until = $8, links_until = $9 WHERE account = $10 AND grant_id = $11`,
-		int64(g.Actions), g.State, g.Reason, g.Changed, flag(g.Leaf), int64(g.JoinedSeq), g.Posted, g.PostsUntil, g.LinksUntil, g.Account[:], g.ID[:])
+		int64(g.Actions), g.State, g.Reason, g.Changed, int64(g.Leaf), int64(g.JoinedSeq), g.Posted, g.PostsUntil, g.LinksUntil, g.Account[:], g.ID[:])
 }
 
 // GrantOf reads an account's grant.
@@ -235,11 +245,10 @@ func (tx *Tx) CountGrants(partner, state string) (n int, err error) {
 	return n, err
 }
 
-// GrantsUnder lists a partner's grants in a state that stand on another agreement than the one with that hash, at most limit. The zero
-// hash is no agreement's: it lists all.
-func (tx *Tx) GrantsUnder(partner, state string, except [32]byte, limit int) ([]Grant, error) {
-	return tx.grants(`SELECT `+grantColumns+` FROM grants WHERE partner = $1 AND state = $2 AND agreement <> $3 ORDER BY grant_id LIMIT $4`,
-		partner, state, except[:], limit)
+// GrantsUnder lists a partner's grants in a state that stand on the agreement with that hash, at most limit.
+func (tx *Tx) GrantsUnder(partner, state string, agreement [32]byte, limit int) ([]Grant, error) {
+	return tx.grants(`SELECT `+grantColumns+` FROM grants WHERE partner = $1 AND state = $2 AND agreement = $3 ORDER BY grant_id LIMIT $4`,
+		partner, state, agreement[:], limit)
 }
 
 // GrantsExpired lists the grants in a state whose time is over, at most limit.
@@ -252,11 +261,9 @@ func (tx *Tx) GrantsWaiting(state string, since int64, limit int) ([]Grant, erro
 	return tx.grants(`SELECT `+grantColumns+` FROM grants WHERE state = $1 AND changed <= $2 ORDER BY changed LIMIT $3`, state, since, limit)
 }
 
-// GrantsToRemove lists the grants whose agent is a leaf still and which are not in a state, or without an action, after the given id, at
-// most limit.
-func (tx *Tx) GrantsToRemove(state string, action chat.Actions, after chat.GrantID, limit int) ([]Grant, error) {
-	return tx.grants(`SELECT `+grantColumns+` FROM grants WHERE leaf = 1 AND (state <> $1 OR actions & $2 = 0) AND grant_id > $3
-		ORDER BY grant_id LIMIT $4`, state, int64(action), after[:], limit)
+// GrantsToRemove lists the grants whose agent is a leaf that has to go, after the given id, at most limit.
+func (tx *Tx) GrantsToRemove(after chat.GrantID, limit int) ([]Grant, error) {
+	return tx.grants(`SELECT `+grantColumns+` FROM grants WHERE leaf = $1 AND grant_id > $2 ORDER BY grant_id LIMIT $3`, int64(LeafToGo), after[:], limit)
 }
 
 func (tx *Tx) grants(query string, args ...any) (list []Grant, err error) {

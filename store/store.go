@@ -49,8 +49,8 @@ type Engine interface {
 
 // Store is an open database.
 type Store struct {
-	engine Engine
-	batchStatements
+	engine  Engine
+	inserts [len(rowsPerInsert)]*sql.Stmt // of the hot path
 }
 
 // ErrNotFound means that a row that was asked for by its key does not exist.

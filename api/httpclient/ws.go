@@ -49,6 +49,7 @@ func (d *Device) Dial(ctx context.Context) (*Stream, error) {
 	}
 	ws.SetReadLimit(api.MaxServerFrames)
 	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(ctx, func() { ws.CloseNow() }) // ends a write that is under way
 	s := &Stream{ws: ws, cancel: cancel, wake: make(chan struct{}, 1)}
 	s.room = sync.NewCond(&s.mu)
 	go s.write(ctx)
@@ -119,7 +120,7 @@ func (s *Stream) write(ctx context.Context) {
 		if len(buf) == 0 {
 			continue
 		}
-		if err := s.ws.Write(ctx, websocket.MessageBinary, buf); err != nil {
+		if err := s.ws.Write(context.Background(), websocket.MessageBinary, buf); err != nil {
 			s.fail(unreachable(ctx, err))
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"letterlock/api"
+	"letterlock/canon"
 	"letterlock/chat"
 	"letterlock/device"
 	"letterlock/e2e/world"
@@ -37,17 +38,11 @@ func newKey(t *testing.T) keychain.DeviceKey {
 // TestServerAddsADeviceToAKeyChain: the server appends a device of its own to Bob's chain. It can sign with any key but Bob's.
 func TestServerAddsADeviceToAKeyChain(t *testing.T) {
 	w, alice, bob, _ := friends(t)
-	own := newKey(t)
-	// An entry that is right in all but its signer: the server puts its key in the place of Bob's first device and signs with that.
-	forged, err := keychain.Create(keychain.Creation{Account: bob.Self().Account, Host: bob.Self().Host, Handle: "bob",
-		Device: bob.Self().Device, Name: "phone", At: time.Now()}, own, recovery(t, bob.Phrase))
-	w.Must(err)
-	fake, err := keychain.Open([][]byte{forged})
-	w.Must(err)
+	honest, own := chainOf(t, w, bob), newKey(t)
 	request, err := keychain.Request(bob.Self().Account, chat.NewDeviceID(), "phone", newKey(t))
 	w.Must(err)
-	added, err := fake.AddDevice(own, request, time.Now())
-	w.Must(err)
+	const addDevice = 2 // spec/keychain.md
+	added := signEntry(t, honest, addDevice, request, own)
 	lies(alice, func(s world.Calls) device.Server {
 		return accountLiar{s, func(a *api.Account) {
 			if a.Handle == "bob" {
@@ -57,6 +52,28 @@ func TestServerAddsADeviceToAKeyChain(t *testing.T) {
 	})
 	_, err = alice.SafetyNumber(w.Ctx(), "bob")
 	answered(t, err, chat.Tampered, "the server's key chain of bob does not hold")
+	answered(t, err, chat.Tampered, "the signer is neither a device in the chain nor the recovery key")
+}
+
+// signEntry makes the next entry of a chain, right in all but its signer.
+func signEntry(t *testing.T, c *keychain.Chain, kind uint64, payload []byte, signer keychain.DeviceKey) []byte {
+	t.Helper()
+	signed, err := canon.Seal(signer.Private(), "letterlock/keychain/v1", struct {
+		_       struct{} `cbor:",toarray"`
+		Version uint64
+		Account chat.AccountID
+		N       uint64
+		Prev    [32]byte
+		Kind    uint64
+		Payload []byte
+		At      int64
+		Signer  [32]byte
+	}{Version: 1, Account: c.Account(), N: c.Version() + 1, Prev: c.Head(), Kind: kind, Payload: payload, At: time.Now().UnixMilli(),
+		Signer: [32]byte(signer.Public())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
 }
 
 func recovery(t *testing.T, phrase string) keychain.RecoveryKey {

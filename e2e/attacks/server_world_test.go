@@ -6,7 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"fmt"
+	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,10 +20,12 @@ import (
 	"letterlock/cmd"
 	"letterlock/device"
 	"letterlock/e2e/world"
+	"letterlock/grant"
 	"letterlock/keychain"
 	"letterlock/ledger"
 	"letterlock/mimi"
 	"letterlock/mls"
+	"letterlock/mls/roster"
 	"letterlock/vault"
 )
 
@@ -353,23 +355,127 @@ func serverKeys(t *testing.T, w *world.World) *ledger.Keys {
 	return k
 }
 
-// entry is a log entry as the liar writes it: the next one after the person's cursor, n places on.
-func entry(t *testing.T, p *world.Person, id chat.ConversationID, n uint64, kind api.EntryKind, epoch uint64, body []byte) api.Entry {
+// next is the log entry that the liar puts after the last one that a person has, n places on.
+func next(t *testing.T, p *world.Person, id chat.ConversationID, n uint64, kind api.EntryKind, body []byte) api.Entry {
 	t.Helper()
-	lines, err := p.Lines(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = lines
-	return api.Entry{Conversation: id, Seq: cursor(t, p, id) + n, Kind: kind, Epoch: epoch, At: time.Now().UnixMilli(), Body: body}
+	c := register(t, p, id)
+	return api.Entry{Conversation: id, Seq: c.LastSeq + n, Kind: kind, Epoch: c.Epoch, At: time.Now().UnixMilli(), Body: body}
 }
 
-// cursor is the last entry that a person's device has taken.
-func cursor(t *testing.T, p *world.Person, id chat.ConversationID) (last uint64) {
+// register is what the honest server says of a conversation.
+func register(t *testing.T, p *world.Person, id chat.ConversationID) api.Conversation {
 	t.Helper()
 	c, err := steal(t, p).calls.GetConversation(context.Background(), id)
 	if err != nil {
-		t.Fatal(fmt.Errorf("where the log ends: %w", err))
+		t.Fatal(err)
 	}
-	return c.LastSeq
+	return c
+}
+
+// honestLog is the whole log as it is.
+func honestLog(t *testing.T, p *world.Person, id chat.ConversationID) []api.Entry {
+	t.Helper()
+	page, err := steal(t, p).calls.Log(context.Background(), id, 0, 500, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page.Entries
+}
+
+// noClock leaves lifetimes out of account, as devices do with what the server ordered.
+var noClock time.Time
+
+func atNow() time.Time { return time.Now() }
+
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { return rand.Read(p) }
+
+func sum(b []byte) []byte {
+	h := sha256.Sum256(b)
+	return h[:]
+}
+
+// requestOf takes the payload out of a key-chain entry (spec/keychain.md).
+func requestOf(t *testing.T, signed []byte) []byte {
+	t.Helper()
+	var e struct {
+		_       struct{} `cbor:",toarray"`
+		Version uint64
+		Account chat.AccountID
+		N       uint64
+		Prev    [32]byte
+		Kind    uint64
+		Payload []byte
+		At      int64
+		Signer  [32]byte
+	}
+	if err := canon.Peek(signed, &e); err != nil {
+		t.Fatal(err)
+	}
+	return e.Payload
+}
+
+func goneProof(entries [][]byte) []byte { return grant.GoneProof(entries) }
+
+// inventConversation makes a group of a false founder and adds a person's device to it.
+func inventConversation(t *testing.T, w *world.World, p *world.Person, identity string, key keychain.DeviceKey) (*mls.Group, []byte) {
+	t.Helper()
+	room := chat.NewConversationID()
+	g, err := mls.Create(mls.CreateOptions{GroupID: room[:], Identity: []byte(identity), Signer: key.Private(), SupportedExtensions: []uint16{grant.ExtensionType},
+		Extensions: roster.Extensions{
+			roster.RequiredCapabilities{Extensions: []uint16{grant.ExtensionType}}.Extension(),
+			roster.ExternalSendersExtension(roster.ExternalSender{SignatureKey: serverKeys(t, w).ServerKey(), Credential: roster.BasicCredential([]byte("mimi://" + p.Self().Host))}),
+			{Type: grant.ExtensionType, Data: grant.NewThread(p.Self().Host, "").Marshal()},
+		}, Now: time.Now(), Rand: rand.Reader})
+	w.Must(err)
+	claimer := w.SignUp("claimer")
+	w.Befriend(claimer, p)
+	claimed, err := steal(t, claimer).calls.ClaimKeyPackages(w.Ctx(), api.ClaimKeyPackages{Account: p.Self().Account})
+	w.Must(err)
+	pending, err := g.Commit(mls.CommitOptions{Add: [][]byte{claimed.Packages[0].KeyPackage}, Now: time.Now()})
+	w.Must(err)
+	welcome := pending.Welcome
+	g, err = pending.Merge()
+	w.Must(err)
+	return g, welcome
+}
+
+// mailboxLie delivers one Welcome and, in its conversation, a log of the server's own.
+func mailboxLie(room chat.ConversationID, welcome []byte, log []api.Entry) func(world.Calls) device.Server {
+	delivered := false
+	return func(s world.Calls) device.Server { return &mailboxLiar{s, room, welcome, log, &delivered} }
+}
+
+type mailboxLiar struct {
+	world.Calls
+	room      chat.ConversationID
+	welcome   []byte
+	log       []api.Entry
+	delivered *bool
+}
+
+func (l *mailboxLiar) Welcomes(context.Context, int) (api.Mailbox, error) {
+	if *l.delivered {
+		return api.Mailbox{}, nil
+	}
+	return api.Mailbox{Welcomes: []api.MailboxWelcome{{ID: chat.MessageID(sha256.Sum256(l.welcome)), Conversation: l.room, Welcome: l.welcome}}}, nil
+}
+
+func (l *mailboxLiar) DeleteWelcome(context.Context, chat.MessageID) error {
+	*l.delivered = true
+	return nil
+}
+
+func (l *mailboxLiar) Log(ctx context.Context, c chat.ConversationID, after uint64, limit, wait int) (api.Page, error) {
+	if c != l.room {
+		return l.Calls.Log(ctx, c, after, limit, wait)
+	}
+	var p api.Page
+	for _, e := range l.log {
+		if e.Seq > after {
+			p.Entries = append(p.Entries, e)
+		}
+	}
+	return p, nil
 }

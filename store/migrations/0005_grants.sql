@@ -38,16 +38,17 @@ CREATE TABLE grants (
   reason       TEXT   NOT NULL, -- why it ended
   created      BIGINT NOT NULL,
   changed      BIGINT NOT NULL, -- into its state
-  leaf         BIGINT NOT NULL, -- 1 while its agent is a leaf of the thread
+  leaf         BIGINT NOT NULL, -- 0 none, 1 its agent is a leaf of the thread, 2 and has to go
   joined_seq   BIGINT NOT NULL, -- of the commit that added the leaf; 0: never
   posted       BIGINT NOT NULL, -- counter of the last post; -1: none
   posts_until  BIGINT NOT NULL, -- us: the time that the posts so far have used up (rate limit)
   links_until  BIGINT NOT NULL, -- us: the same for share links
   PRIMARY KEY (account, grant_id)
 );
-CREATE INDEX grants_partner ON grants (partner, state);
+CREATE INDEX grants_partner ON grants (partner, state, agreement);
 CREATE INDEX grants_conversation ON grants (conversation);
 CREATE INDEX grants_due ON grants (state, expiry);
+CREATE INDEX grants_leaf ON grants (leaf, grant_id);
 
 CREATE TABLE grant_index (
   grant_id BYTEA NOT NULL PRIMARY KEY, -- taken for good

@@ -1,0 +1,228 @@
+package server
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite"
+
+	"letterlock/api"
+	"letterlock/bench"
+	"letterlock/chat"
+)
+
+func config(dir string) Config {
+	return Config{DataDir: dir, Listen: "127.0.0.1:0", ExemptLoopback: true, Version: "test", Now: time.Now,
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// running starts a server; stop ends it in order.
+func running(t *testing.T, dir string) (s *Server, stop func() error) {
+	t.Helper()
+	s, err := New(context.Background(), config(dir))
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stopped := false
+	stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		return <-ended
+	}
+	t.Cleanup(func() { stop() })
+	return s, stop
+}
+
+// shortDir is a folder with a path short enough for a socket.
+func shortDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "ll")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func TestAWholeServerFromStartToCheck(t *testing.T) {
+	dir := shortDir(t)
+	s, stop := running(t, dir)
+	ctx := t.Context()
+	_, err := New(ctx, config(dir))
+	if !chat.Is(err, chat.Unavailable) {
+		t.Errorf("a second server on the same folder: %v", err)
+	}
+	if _, err := Check(ctx, dir); !chat.Is(err, chat.Unavailable) {
+		t.Errorf("a check beside a running server: %v", err)
+	}
+	pair, err := bench.NewPair(ctx, s.URL())
+	must(t, err)
+	stream, err := pair.A.Dial(ctx)
+	must(t, err)
+	defer stream.Close()
+	must(t, stream.Send(api.Frame{Type: api.FrameSubscribe, Conversation: pair.Conversation},
+		api.Frame{Type: api.FrameSend, Request: 1, Conversation: pair.Conversation, Dedup: [16]byte{1}, Message: pair.Message(100, 0)}))
+	seen := make(map[api.FrameType]int)
+	for seen[api.FrameAck] < 1 || seen[api.FrameEntry] < 2 {
+		f, err := stream.Recv(ctx)
+		must(t, err)
+		seen[f.Type]++
+	}
+	for path, want := range map[string]int{"/healthz": 200, "/metrics": 404, "/debug/pprof/": 404, "/.well-known/letterlock": 200} {
+		answer, err := http.Get(s.URL() + path)
+		must(t, err)
+		answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("%s: %d, want %d", path, answer.StatusCode, want)
+		}
+	}
+	adminMetrics(t, dir)
+
+	// A long poll and a live connection do not hold up the end.
+	polled := make(chan error, 1)
+	go func() {
+		_, err := pair.B.Log(ctx, pair.Conversation, 2, 10, 60)
+		polled <- err
+	}()
+	must(t, stop())
+	<-polled
+	for err = nil; err == nil; {
+		_, err = stream.Recv(ctx)
+	}
+	if !chat.Is(err, chat.Unavailable) {
+		t.Errorf("the stream ended with %v", err)
+	}
+	report, err := Check(ctx, dir)
+	if err != nil || len(report.Problems) != 0 || report.Conversations != 1 || report.Entries != 2 {
+		t.Errorf("check: %+v, %v", report, err)
+	}
+}
+
+// adminMetrics reads the figures where the operator does, and sees that they name nobody.
+func adminMetrics(t *testing.T, dir string) {
+	t.Helper()
+	socket := filepath.Join(dir, "admin.sock")
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the admin socket is %v, %v", info.Mode(), err)
+	}
+	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	answer, err := c.Get("http://admin/metrics")
+	must(t, err)
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	must(t, err)
+	for _, want := range []string{"letterlock_batch_entries_count", "letterlock_streams 1", `letterlock_requests_total{code="200",route="POST /v1/accounts"} 2`} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+}
+
+func TestCheckFindsWhatIsWrong(t *testing.T) {
+	dir := shortDir(t)
+	s, stop := running(t, dir)
+	pair, err := bench.NewPair(t.Context(), s.URL())
+	must(t, err)
+	for range 3 {
+		key := chat.NewToken()
+		_, err := pair.A.SendMessage(t.Context(), pair.Conversation, api.Message{Message: pair.Message(50, 0), DedupKey: key[:16]})
+		must(t, err)
+	}
+	must(t, pair.Commit(t.Context()))
+	must(t, stop())
+	whole, err := os.ReadFile(filepath.Join(dir, "letterlock.db"))
+	must(t, err)
+	for what, damage := range map[string]string{
+		"an entry is gone":          `DELETE FROM entries WHERE seq = 3`,
+		"the last entry is gone":    `DELETE FROM entries WHERE seq = 5`,
+		"an entry of another epoch": `UPDATE entries SET epoch = 7 WHERE seq = 3`,
+		"an unknown kind":           `UPDATE entries SET kind = 9 WHERE seq = 3`,
+		"a commit that is another":  `UPDATE entries SET body = x'00' WHERE seq = 5`,
+		"a commit as a tombstone":   `UPDATE entries SET tombstone = 1 WHERE seq = 1`,
+		"the register's epoch":      `UPDATE conversations SET epoch = 1`,
+		"when the epoch began":      `UPDATE conversations SET epoch_seq = 1`,
+		"the roster":                `UPDATE conversations SET roster = (SELECT substr(roster, 1, 200) FROM conversations)`,
+		"the founding":              `UPDATE conversations SET founding = x'0001'`,
+		"a removal of nobody":       `UPDATE conversations SET waiting = x'00000040'`,
+		"a member is gone":          `DELETE FROM members WHERE account = (SELECT MIN(account) FROM members)`,
+		"a member's list":           `DELETE FROM account_conversations WHERE account = (SELECT MIN(account) FROM account_conversations)`,
+		"a mailbox":                 `DELETE FROM mailboxes`,
+		"a Welcome of no commit":    `UPDATE welcomes SET seq = 99`,
+		"the ledger's records":      `DELETE FROM ledger_leaves WHERE 1=1`,
+	} {
+		must(t, os.WriteFile(filepath.Join(dir, "letterlock.db"), whole, 0o600))
+		db, err := sql.Open("sqlite", filepath.Join(dir, "letterlock.db"))
+		must(t, err)
+		_, err = db.Exec(damage)
+		must(t, errors.Join(err, db.Close()))
+		report, err := Check(t.Context(), dir)
+		if err != nil {
+			t.Errorf("%s: could not be checked: %v", what, err)
+		} else if len(report.Problems) == 0 {
+			t.Errorf("%s: not found", what)
+		}
+	}
+	broken := append([]byte{}, whole...)
+	for i := 8192; i < 12288 && i < len(broken); i++ {
+		broken[i] ^= 0x55
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "letterlock.db"), broken, 0o600))
+	if report, err := Check(t.Context(), dir); err == nil && len(report.Problems) == 0 {
+		t.Error("a broken page: not found")
+	}
+	if _, err := Check(t.Context(), t.TempDir()); !chat.Is(err, chat.NotFound) {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+func TestPlainHTTPIsForThisMachineAlone(t *testing.T) {
+	tcp := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 8080} }
+	for _, c := range []struct {
+		what string
+		c    Config
+		addr net.Addr
+		want string // public URL, or empty: refused
+	}{
+		{"loopback", Config{}, tcp("127.0.0.1"), "http://127.0.0.1:8080"},
+		{"loopback 6", Config{}, tcp("::1"), ""}, // a MIMI authority has no brackets: say --public-url http://localhost:8080
+		{"loopback 6 with a name", Config{PublicURL: "http://localhost:8080"}, tcp("::1"), "http://localhost:8080"},
+		{"everywhere", Config{}, tcp("0.0.0.0"), ""},
+		{"another address", Config{}, tcp("192.0.2.1"), ""},
+		{"public plain HTTP", Config{PublicURL: "http://chat.example"}, tcp("127.0.0.1"), ""},
+		{"behind a proxy here", Config{PublicURL: "https://chat.example"}, tcp("127.0.0.1"), "https://chat.example"},
+		{"behind a proxy elsewhere", Config{PublicURL: "https://chat.example"}, tcp("0.0.0.0"), "https://chat.example"},
+		{"TLS here", Config{TLSCert: "c", TLSKey: "k"}, tcp("192.0.2.1"), "https://192.0.2.1:8080"},
+		{"half of TLS", Config{TLSCert: "c"}, tcp("127.0.0.1"), ""},
+		{"a path", Config{PublicURL: "https://chat.example/x"}, tcp("127.0.0.1"), ""},
+		{"another scheme", Config{PublicURL: "ftp://chat.example"}, tcp("127.0.0.1"), ""},
+	} {
+		u, err := publicURL(c.c, c.addr)
+		if c.want == "" {
+			if err == nil {
+				t.Errorf("%s: accepted as %s", c.what, u)
+			}
+		} else if err != nil || u.String() != c.want {
+			t.Errorf("%s: %v, %v; want %s", c.what, u, err, c.want)
+		}
+	}
+}
