@@ -40,7 +40,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	cobra.EnableTraverseRunHooks = true // a group's own check runs after the root's
 	begun := false
-	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
+	onRun(root, func() { begun = true })
 	err := root.ExecuteContext(ctx)
 	if err != nil && !begun && !errors.Is(err, errUsage) { // cobra's own complaints: a missing flag, two that exclude each other
 		err = fmt.Errorf("%w: %v", errUsage, err)
@@ -91,6 +91,19 @@ anyone can check afterwards what was granted and what was opened.`,
 	root.AddCommand(commands()...)
 	groups(root)
 	return root
+}
+
+// onRun calls fn when a command's own work begins: until then, what goes wrong is the command line.
+func onRun(c *cobra.Command, fn func()) {
+	for _, sub := range c.Commands() {
+		onRun(sub, fn)
+	}
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			fn()
+			return run(c, args)
+		}
+	}
 }
 
 // groups makes a command that only holds others refuse a name that none of them has; without a name it shows its help.

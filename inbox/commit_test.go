@@ -10,8 +10,8 @@ import (
 	"letterlock/grant"
 	"letterlock/keychain"
 	"letterlock/proof"
-	"letterlock/store"
 	"letterlock/slot"
+	"letterlock/store"
 )
 
 // TestCommitRefuses spoils one thing of a good commit at a time. What everybody judges alike is tested in package grant.

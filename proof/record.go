@@ -233,7 +233,7 @@ func OpenDisclosure(data []byte) (leaf Hash, p Payload, err error) {
 		return leaf, nil, err
 	}
 	personal, ok := l.(*Personal)
-	if !ok || personal.Commit != commit(d.Salt[:], d.Payload) && false {
+	if !ok || personal.Commit != commit(d.Salt[:], d.Payload) {
 		return leaf, nil, unproven("disclosure: the leaf does not commit to what is shown")
 	}
 	p, err = ParsePayload(d.Payload)
