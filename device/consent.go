@@ -246,7 +246,7 @@ func (c *Client) signGrant(ctx context.Context, q *Consent, a Answer, id chat.Co
 	if err != nil {
 		return nil, nil, err
 	}
-	counter, err := c.nextControl(ctx, q.Agreement.Partner)
+	counter, err := c.freshGrant(ctx, q.Agreement.Partner, q.Request.Grant)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -265,6 +265,26 @@ func (c *Client) signGrant(ctx context.Context, q *Consent, a Answer, id chat.Co
 	}
 	signed, err := g.Sign(c.key.Private())
 	return g, signed, err
+}
+
+// freshGrant makes sure that the person never signed a grant of this id, and returns the counter of the next control record.
+func (c *Client) freshGrant(ctx context.Context, partner string, id chat.GrantID) (uint64, error) {
+	all, err := c.records(ctx, partner, proof.Control)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range all {
+		said, err := r.Says()
+		if err != nil {
+			return 0, err
+		}
+		if p, ok := said.(*proof.Grant); ok {
+			if g, err := grant.Peek(p.Signed); err == nil && g.ID == id {
+				return 0, chat.Errorf(chat.Tampered, "the request names a grant that you signed before: a grant is never used again")
+			}
+		}
+	}
+	return uint64(len(all)), nil
 }
 
 // previousOf is the grant of one's own that stands in the thread already; a new one takes its place.
@@ -370,7 +390,38 @@ func (c *Client) end(ctx context.Context, conv conversation, e grant.Entry) erro
 	if err != nil {
 		return err
 	}
-	return c.dropGrant(ctx, conv, e.Grant, [][]byte{signed})
+	if err := c.dropGrant(ctx, conv, e.Grant, [][]byte{signed}); err != nil {
+		return err
+	}
+	return c.proveControl(ctx, conv.Partner, counter, signed)
+}
+
+// proveControl makes sure that what was signed stands in the person's history and in the ledger, at its place.
+func (c *Client) proveControl(ctx context.Context, partner string, n uint64, signed []byte) error {
+	all, err := c.records(ctx, partner, proof.Control)
+	if err != nil {
+		return err
+	}
+	if n < uint64(len(all)) {
+		if said, err := all[n].Says(); err == nil && bytes.Equal(signedIn(said), signed) {
+			_, _, err := c.prove(ctx, all[n].LeafHash(), proofWait)
+			return err
+		}
+	}
+	return c.alarm(chat.ConversationID{}, chat.Errorf(chat.Tampered, "it is done in the thread, but the server did not put it on your record"), signed)
+}
+
+// signedIn is what a control record holds.
+func signedIn(said proof.Payload) []byte {
+	switch p := said.(type) {
+	case *proof.Grant:
+		return p.Signed
+	case *proof.Narrow:
+		return p.Signed
+	case *proof.Revoke:
+		return p.Signed
+	}
+	return nil
 }
 
 func (c *Client) dropGrant(ctx context.Context, conv conversation, id chat.GrantID, control [][]byte) error {
@@ -407,7 +458,7 @@ func (c *Client) Narrow(ctx context.Context, id chat.GrantID, left chat.Actions)
 	if err != nil {
 		return err
 	}
-	return c.commit(ctx, conv.ID, func(g *mls.Group, t grant.Thread) (*change, error) {
+	err = c.commit(ctx, conv.ID, func(g *mls.Group, t grant.Thread) (*change, error) {
 		e, in := t.Find(id)
 		if !in || e.Actions == left {
 			return nil, nil
@@ -420,6 +471,10 @@ func (c *Client) Narrow(ctx context.Context, id chat.GrantID, left chat.Actions)
 		}
 		return ch, nil
 	})
+	if err != nil {
+		return err
+	}
+	return c.proveControl(ctx, conv.Partner, counter, signed)
 }
 
 // findGrant finds the conversation that lists a grant.

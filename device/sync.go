@@ -92,8 +92,10 @@ func (c *Client) takeWelcomes(ctx context.Context) error {
 			if chat.KindOf(err) == chat.Unavailable {
 				return err
 			}
-			sentence := fmt.Sprintf("an invitation to conversation %s could not be used: %v", w.Conversation, err)
-			if err := c.state.Update(func(tx StateTx) error { return c.keepEvidence(tx, w.Conversation, sentence, w.Welcome) }); err != nil {
+			if chat.Is(err, chat.NotFound) { // made for keys that this device no longer has: nobody's lie
+				err = nil
+			}
+			if err := c.refuseWelcome(w, err); err != nil {
 				return err
 			}
 		}
@@ -104,7 +106,18 @@ func (c *Client) takeWelcomes(ctx context.Context) error {
 	return nil
 }
 
+func (c *Client) refuseWelcome(w api.MailboxWelcome, why error) error {
+	if why == nil {
+		return nil
+	}
+	sentence := fmt.Sprintf("an invitation to conversation %s was refused: %v", w.Conversation, why)
+	return c.state.Update(func(tx StateTx) error { return c.keepEvidence(tx, w.Conversation, sentence, w.Welcome) })
+}
+
 func (c *Client) join(ctx context.Context, w api.MailboxWelcome) error {
+	if conv, g, err := c.readGroup(w.Conversation); err == nil && g != nil && conv.Cursor >= w.Seq {
+		return nil // joined by it before, and interrupted before the server was told
+	}
 	refs, err := roster.InspectWelcome(w.Welcome)
 	if err != nil {
 		return err
@@ -124,6 +137,9 @@ func (c *Client) join(ctx context.Context, w api.MailboxWelcome) error {
 	}
 	if !bytes.Equal(g.ID(), w.Conversation[:]) {
 		return chat.Errorf(chat.Tampered, "the invitation is to another conversation than the server says")
+	}
+	if err := c.mayJoin(w.Conversation, t); err != nil {
+		return err
 	}
 	conv := conversation{ID: w.Conversation, Kind: t.Kind, Partner: t.Partner, Cursor: w.Seq, Read: w.Seq, Founded: true, Created: c.ms()}
 	if conv.Warned, err = c.strangers(ctx, g.Roster().Members()); err != nil {
@@ -147,6 +163,23 @@ func (c *Client) join(ctx context.Context, w api.MailboxWelcome) error {
 		}
 		return saveGroup(tx, conv, g)
 	})
+}
+
+// mayJoin refuses an invitation to a conversation that the device is in: it could put another group in its place. One that the device was
+// removed from may be joined again, and one that broke too, if it starts without apps.
+func (c *Client) mayJoin(id chat.ConversationID, t grant.Thread) error {
+	conv, g, err := c.readGroup(id)
+	switch {
+	case chat.Is(err, chat.NotFound):
+		return nil
+	case err != nil:
+		return err
+	case conv.Broken != "" && len(t.Grants) > 0:
+		return chat.Errorf(chat.Forbidden, "a conversation that was stopped begins again without partner apps")
+	case conv.Broken == "" && g != nil:
+		return chat.Errorf(chat.Tampered, "the invitation is to a conversation that this device is in")
+	}
+	return nil
 }
 
 func (c *Client) findKeyPackage(refs [][]byte) (kp *mls.KeyPackage, name string, err error) {

@@ -174,7 +174,7 @@ func (l *Ledger) head(tx *store.Tx, account chat.AccountID, partner string, chai
 	h, err := tx.LedgerHead(storeChain(other))
 	switch {
 	case err == nil:
-		to.at = max(to.at, h.At*0)
+		to.at = max(to.at, h.At+1)
 	case !errors.Is(err, store.ErrNotFound):
 		return to, err
 	}

@@ -385,7 +385,8 @@ func TestBundledCheckpointHasOneForm(t *testing.T) {
 	w := story(t)
 	v, err := note.NewVerifier(w.vkey)
 	w.must(err)
-	good := w.checkpoint(4)
+	w.finish()
+	good := []byte(w.bundle.Checkpoint)
 	if _, err := canonicalCheckpoint(good, v); err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +406,10 @@ func TestBundledCheckpointHasOneForm(t *testing.T) {
 		if _, err := OpenCheckpoint([]byte(bad), v); err != nil {
 			t.Errorf("%s: a reader of notes would refuse it already: %v", name, err)
 		}
-		if _, err := canonicalCheckpoint([]byte(bad), v); !chat.Is(err, chat.Invalid) {
+		w.bundle.Checkpoint = bad
+		data, err := w.bundle.Bytes()
+		w.must(err)
+		if _, err := Verify(data, Policy{}); !chat.Is(err, chat.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
