@@ -152,57 +152,64 @@ func (f *clientFlags) sent(c *cobra.Command, s device.Sent, err error) error {
 }
 
 func (f *clientFlags) readCommand() *cobra.Command {
-	var follow, ids bool
+	r := &reading{flags: f}
 	c := &cobra.Command{
 		Use: "read WHO", Short: "Show a conversation", Args: args(1, 1),
 		Example: "  letterlock client --home ./bob read alice\n  letterlock client --home ./bob read alice/flimmer --follow",
-		RunE: f.with(func(ctx context.Context, c *cobra.Command, d *device.Client, a []string) error {
-			if err := d.Sync(ctx); err != nil {
-				fmt.Fprintf(c.ErrOrStderr(), "letterlock: %v\n", err)
+		RunE: func(c *cobra.Command, a []string) error {
+			for {
+				if err := f.with(r.show)(c, a); err != nil || !r.follow {
+					return err
+				}
+				// The folder is free while we wait, so that other commands can use it.
+				if err := r.wait(c.Context(), 30); err != nil {
+					if c.Context().Err() != nil {
+						return nil
+					}
+					return err
+				}
 			}
-			id, err := findConversation(d, a[0])
-			if err != nil {
-				return err
-			}
-			return f.show(ctx, c, d, id, follow, ids)
-		}),
+		},
 	}
-	c.Flags().BoolVar(&follow, "follow", false, "go on showing what comes in, until interrupted")
-	c.Flags().BoolVar(&ids, "ids", false, "show the ids of messages")
+	c.Flags().BoolVar(&r.follow, "follow", false, "go on showing what comes in, until interrupted")
+	c.Flags().BoolVar(&r.ids, "ids", false, "show the ids of messages")
 	return c
 }
 
-// show prints a conversation, and with follow everything that comes after.
-func (f *clientFlags) show(ctx context.Context, c *cobra.Command, d *device.Client, id chat.ConversationID, follow, ids bool) error {
-	shown := 0
-	for {
-		lines, err := d.Lines(id)
-		if err != nil {
-			return err
-		}
-		err = f.answer(c, lines[min(shown, len(lines)):], func(w io.Writer) {
-			for _, l := range lines[min(shown, len(lines)):] {
-				printLine(w, l, ids)
-			}
-		})
-		if err != nil || !follow {
-			return err
-		}
-		shown = len(lines)
-		for more := false; !more; {
-			if err := d.Live(ctx, id, 30); err != nil {
-				if ctx.Err() != nil {
-					return nil
-				}
-				return err
-			}
-			now, err := d.Lines(id)
-			if err != nil {
-				return err
-			}
-			more = len(now) > shown
-		}
+// reading shows a conversation, and with follow what comes after.
+type reading struct {
+	flags       *clientFlags
+	follow, ids bool
+	shown       int // lines that were shown
+	wait        func(ctx context.Context, seconds int) error
+}
+
+func (r *reading) show(ctx context.Context, c *cobra.Command, d *device.Client, a []string) error {
+	if err := d.Sync(ctx); err != nil {
+		fmt.Fprintf(c.ErrOrStderr(), "letterlock: %v\n", err)
 	}
+	id, err := findConversation(d, a[0])
+	if err != nil {
+		return err
+	}
+	lines, err := d.Lines(id)
+	if err != nil {
+		return err
+	}
+	fresh := lines[min(r.shown, len(lines)):]
+	first := r.wait == nil
+	r.shown = len(lines)
+	if r.wait, err = d.Waiter(id); err != nil {
+		return err
+	}
+	if len(fresh) == 0 && !first {
+		return nil
+	}
+	return r.flags.answer(c, fresh, func(w io.Writer) {
+		for _, l := range fresh {
+			printLine(w, l, r.ids)
+		}
+	})
 }
 
 func printLine(w io.Writer, l device.Line, ids bool) {

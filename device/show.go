@@ -309,15 +309,18 @@ func (c *Client) FindWith(handle, partner string) (chat.ConversationID, error) {
 	return id, chat.Errorf(chat.NotFound, "there is no conversation with %s yet", handle)
 }
 
-// Live waits for news of any conversation, at most so long as the server's long poll; it returns at once if there is some.
-func (c *Client) Live(ctx context.Context, id chat.ConversationID, waitSeconds int) error {
+// Waiter returns a function that waits for news of a conversation, at most so many seconds. It needs the device's state no more: another
+// command may use the folder meanwhile.
+func (c *Client) Waiter(id chat.ConversationID) (func(ctx context.Context, seconds int) error, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	conv, _, err := c.readGroup(id)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = c.server.Log(ctx, id, conv.Cursor, 1, waitSeconds)
-	if err != nil {
+	server := c.server
+	return func(ctx context.Context, seconds int) error {
+		_, err := server.Log(ctx, id, conv.Cursor, 1, seconds)
 		return err
-	}
-	return c.Sync(ctx)
+	}, nil
 }
