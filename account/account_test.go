@@ -163,7 +163,7 @@ func (d *device) addDevice() *device {
 	}
 	second := &device{world: d.world, key: key, recovery: d.recovery, caller: d.caller}
 	second.caller.Device = chat.NewDeviceID()
-	request, err := keychain.Request(d.caller.Account, second.caller.Device, "phone", key)
+	request, err := d.chain().Request(second.caller.Device, "phone", key)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -392,7 +392,7 @@ func TestRecoveryWithoutASession(t *testing.T) {
 	alice := w.signedUp("alice")
 	fresh := w.person("alice")
 	fresh.caller.Account = alice.caller.Account
-	request, err := keychain.Request(alice.caller.Account, fresh.caller.Device, "new laptop", fresh.key)
+	request, err := alice.chain().Request(fresh.caller.Device, "new laptop", fresh.key)
 	if err != nil {
 		t.Fatal(err)
 	}

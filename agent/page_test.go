@@ -311,6 +311,32 @@ func (b *bench) restart0(id chat.GrantID) {
 	b.a = b.open(v)
 }
 
+// TestTakenBackIsForgotten: what its sender deleted is not kept under the vault's key either.
+func TestTakenBackIsForgotten(t *testing.T) {
+	b := newBench(t)
+	first, id := b.ring.say("bob", mimi.Text("canary one"))
+	edit, _ := b.ring.say("bob", mimi.Edit(id, "canary two"))
+	b.no(b.a.takePage(b.d, b.page("s1", first, edit)))
+	gone, _ := b.ring.say("bob", mimi.Delete(id))
+	b.no(b.a.takePage(b.d, api.InboxChanges{State: "s2", Entries: []api.Entry{gone}}))
+	lines := 0
+	b.no(b.a.vault.View(func(tx *vault.Tx) error {
+		return scan(tx, bucketLines, b.d.held.Grant, "", func(name string) error {
+			l, _, err := load[line](tx, bucketLines, name)
+			lines++
+			if bytes.Contains(l.Content, []byte("canary")) {
+				t.Errorf("line %s still says it", name)
+			}
+			return err
+		})
+	}))
+	if lines != 2 { // where the message was, and its delete
+		t.Errorf("%d lines", lines)
+	}
+	b.restart()
+	want(t, texts(b.d.reader), "bob (deleted)")
+}
+
 // TestSecretsDoNotPrint: keys and state print as placeholders, whatever the verb, and no log holds them.
 func TestSecretsDoNotPrint(t *testing.T) {
 	b := newBench(t)

@@ -24,7 +24,7 @@ type Sent struct {
 
 // Send puts a letter through the slot of the grant's thread.
 //
-// The letter with its message id is stored before anything is sent, and so is each sealed post with its counter. After a failure the
+// The letter with its message id is stored with each sealed post and its counter before that post leaves. After a failure the
 // same idempotency key takes the same letter up again: sent before, it is answered as then; sealed before, the same bytes go out;
 // refused for an old epoch, it is sealed anew with its message id. Without a key each call is a letter of its own.
 func (a *Agent) Send(ctx context.Context, id chat.GrantID, l Letter) (Sent, error) {
@@ -65,7 +65,7 @@ func (a *Agent) letterName(id chat.GrantID, key string) (string, error) {
 	return under(id, hex.EncodeToString(h[:])), nil
 }
 
-// write finds the letter of before, or writes a new one and stores it.
+// write finds the letter of before, or writes a new one. Storing it is seal's.
 func (a *Agent) write(ctx context.Context, d *desk, name string, l Letter) (w letter, err error) {
 	known := false
 	err = a.vault.View(func(tx *vault.Tx) error {
@@ -95,7 +95,7 @@ func (a *Agent) write(ctx context.Context, d *desk, name string, l Letter) (w le
 	}
 	w = letter{Version: stateVersion, Request: l.hash(), Message: mimi.ID(a.sender(d.held.Grant), a.room(d.held), data, content.Salt),
 		Content: data, Labels: l.labels(), Key: key, At: a.millis()}
-	return w, a.vault.Update(func(tx *vault.Tx) error { return save(tx, bucketLetters, name, w) })
+	return w, nil
 }
 
 // sender is the URI under which posts of a grant are written.

@@ -112,7 +112,7 @@ func Recover(ctx context.Context, cfg Config, url, handle, deviceName, phrase st
 		return nil, chat.Errorf(chat.Forbidden, "this is not the recovery phrase of %s", handle)
 	}
 	c.self.Account = chain.Account()
-	request, err := keychain.Request(chain.Account(), c.self.Device, deviceName, c.key)
+	request, err := chain.Request(c.self.Device, deviceName, c.key)
 	if err != nil {
 		return nil, err
 	}

@@ -250,7 +250,8 @@ const maxChain = 512 << 10
 func GoneProof(entries [][]byte) []byte { return canon.MustMarshal(entries) }
 
 // checkGone checks that a device left its key chain. The chain cannot be made up: it must have held this leaf's very key, which a chain only
-// does by a signature of that key over the account, and every later entry is signed by a device before it or the recovery key.
+// does by a signature of that key over the account and the chain's beginning, and every later entry is signed by a device before it or the
+// recovery key.
 func checkGone(id chat.Identity, key ed25519.PublicKey, proof []byte) error {
 	refuse := chat.Errorf(chat.Forbidden, "the server may not remove a person")
 	var entries [][]byte

@@ -162,7 +162,7 @@ func TestStolenDevice(t *testing.T) {
 	key, err := keychain.NewDeviceKey(rand.Reader)
 	w.must(err)
 	second := chat.NewDeviceID()
-	request, err := keychain.Request(alice.id, second, "phone", key)
+	request, err := alice.chain().Request(second, "phone", key)
 	w.must(err)
 	entry, err := alice.chain().AddDevice(alice.key, request, w.clock.now())
 	w.must(err)

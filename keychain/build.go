@@ -50,14 +50,16 @@ func Create(c Creation, device DeviceKey, recovery RecoveryKey) ([]byte, error) 
 }
 
 // Request is what a new device shows to one that is in the chain, or to whoever holds the recovery key: its wish, with proof that it
-// holds its key, to join the account.
-func Request(account chat.AccountID, id chat.DeviceID, name string, key DeviceKey) ([]byte, error) {
+// holds its key, to join this very chain. The device must know that the chain is its person's: the request names the chain's beginning, so
+// that nobody can copy it into a chain of their own making.
+func (c *Chain) Request(id chat.DeviceID, name string, key DeviceKey) ([]byte, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	return key.sign(domainDevice, request{
-		Account: account,
-		Device:  deviceFields{ID: id, Key: publicKeyOf(key), Name: name},
+		Account:  c.account,
+		Creation: c.Creation(),
+		Device:   deviceFields{ID: id, Key: publicKeyOf(key), Name: name},
 	})
 }
 

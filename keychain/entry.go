@@ -99,9 +99,10 @@ type creation struct {
 
 // request is the payload of addDevice, signed by the device that wants to join.
 type request struct {
-	_       struct{} `cbor:",toarray"`
-	Account chat.AccountID
-	Device  deviceFields
+	_        struct{} `cbor:",toarray"`
+	Account  chat.AccountID
+	Creation [32]byte // hash of entry 0: the request is for this chain and for no other of the same name
+	Device   deviceFields
 }
 
 // removal is the payload of removeDevice.
@@ -161,7 +162,7 @@ func openCreation(e entry) (creation, error) {
 }
 
 // openRequest reads the payload of addDevice and checks the signature of the device that joins.
-func openRequest(e entry) (deviceFields, error) {
+func openRequest(e entry, creation [32]byte) (deviceFields, error) {
 	var p request
 	if err := canon.Peek(e.Payload, &p); err != nil {
 		return p.Device, malformed(e.N, err)
@@ -171,6 +172,9 @@ func openRequest(e entry) (deviceFields, error) {
 	}
 	if p.Account != e.Account {
 		return p.Device, refuse(e.N, chat.Invalid, "the device asked to join another account")
+	}
+	if p.Creation != creation {
+		return p.Device, refuse(e.N, chat.Invalid, "the device asked to join another key chain")
 	}
 	return p.Device, nil
 }

@@ -294,7 +294,7 @@ func (c *Chain) create(e entry) error {
 }
 
 func (c *Chain) addDevice(e entry) error {
-	d, err := openRequest(e)
+	d, err := openRequest(e, c.Creation())
 	if err != nil {
 		return err
 	}

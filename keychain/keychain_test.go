@@ -74,7 +74,7 @@ func (a alice) start(t testing.TB) *Chain {
 // wish is a device's request to join.
 func (a alice) wish(t testing.TB, id chat.DeviceID, name string, k DeviceKey) []byte {
 	t.Helper()
-	r, err := Request(aliceID, id, name, k)
+	r, err := a.start(t).Request(id, name, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestStory(t *testing.T) {
 func TestFormatIsFrozen(t *testing.T) {
 	c := newAlice(t).story(t)
 	head := c.Head()
-	if got, want := hex.EncodeToString(head[:]), "871da5d6095825599e9255e3fca1f900333f23fc47ecae27301bb7a0bef2e6a0"; got != want {
+	if got, want := hex.EncodeToString(head[:]), "70e3c865f7928af1db73f2b1103742f5da97a09f804658126df8923b1189d486"; got != want {
 		t.Errorf("head %s, want %s", got, want)
 	}
 	if got, want := SafetyNumber(c, c), "91378 23911 12875 42723 59817 93858 91378 23911 12875 42723 59817 93858"; got != want {
@@ -240,7 +240,7 @@ func TestAppendRefuses(t *testing.T) {
 		return signed
 	}
 	wish := func(id chat.DeviceID, key publicKey, name string, signer Signer, account chat.AccountID) []byte {
-		return seal(signer, domainDevice, request{Account: account, Device: deviceFields{ID: id, Key: key, Name: name}})
+		return seal(signer, domainDevice, request{Account: account, Creation: c.Creation(), Device: deviceFields{ID: id, Key: key, Name: name}})
 	}
 	newID, freshKey := chat.DeviceID{7}, publicKeyOf(fresh)
 	pref := func(name uint64, partner string, value uint64) []byte {
@@ -270,6 +270,8 @@ func TestAppendRefuses(t *testing.T) {
 		"a server's device":             {by(thief, addDevice, wish(newID, publicKeyOf(thief), "server", thief, aliceID)), chat.Forbidden},
 		"no proof of possession":        {by(a.phone, addDevice, wish(newID, freshKey, "x", a.phone, aliceID)), chat.Unproven},
 		"a request for another account": {by(a.phone, addDevice, wish(newID, freshKey, "x", fresh, chat.AccountID{0xb0})), chat.Invalid},
+		"a request for another chain of that name": {by(a.phone, addDevice, seal(fresh, domainDevice, request{Account: aliceID, Creation: [32]byte{1},
+			Device: deviceFields{ID: newID, Key: freshKey, Name: "x"}})), chat.Invalid},
 		"a removed device's key":        {by(a.phone, addDevice, wish(newID, publicKeyOf(a.laptop), "x", a.laptop, aliceID)), chat.Exists},
 		"a removed device's id":         {by(a.phone, addDevice, wish(laptopID, freshKey, "x", fresh, aliceID)), chat.Exists},
 		"a present device's id":         {by(a.phone, addDevice, wish(tabletID, freshKey, "x", fresh, aliceID)), chat.Exists},

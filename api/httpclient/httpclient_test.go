@@ -237,7 +237,7 @@ func TestRecovery(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := chat.NewDeviceID()
-	request, _ := keychain.Request(a.Account, id, "new", key)
+	request, _ := chain.Request(id, "new", key)
 	entry, err := chain.AddDevice(alice.recovery, request, time.Now())
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func newKey(t *testing.T) keychain.DeviceKey {
 func TestServerAddsADeviceToAKeyChain(t *testing.T) {
 	w, alice, bob, _ := friends(t)
 	honest, own := chainOf(t, w, bob), newKey(t)
-	request, err := keychain.Request(bob.Self().Account, chat.NewDeviceID(), "phone", newKey(t))
+	request, err := honest.Request(chat.NewDeviceID(), "phone", newKey(t))
 	w.Must(err)
 	const addDevice = 2 // spec/keychain.md
 	added := signEntry(t, honest, addDevice, request, own)
@@ -110,7 +110,7 @@ func TestServerForksAKeyChain(t *testing.T) {
 	w.Recover("bob", bob.Phrase, "phone")
 	_, err := alice.SafetyNumber(w.Ctx(), "bob")
 	w.Must(err)
-	request, err := keychain.Request(bob.Self().Account, chat.NewDeviceID(), "phone", newKey(t))
+	request, err := first.Request(chat.NewDeviceID(), "phone", newKey(t))
 	w.Must(err)
 	other, err := first.AddDevice(recovery(t, bob.Phrase), request, time.Now())
 	w.Must(err)

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// buildFlags build what the tests need. Without paths in the binaries, all copies share the build cache.
-var buildFlags = []string{"-trimpath", "-vet=off"}
+// buildFlags build what the tests need. Without paths in the binaries, all copies share the build cache; without symbols they link sooner.
+var buildFlags = []string{"-trimpath", "-vet=off", "-ldflags=-s -w"}
 
 // testTime is how long one test may run, as `go test` reads it. A defence that is off may well make its test wait for ever.
 const testTime = "2m"
