@@ -56,7 +56,7 @@ func kindIs(t testing.TB, err error, kind chat.Kind) {
 }
 
 // newFlimmer registers a partner and opens its agent.
-func newFlimmer(t *testing.T) *flimmer {
+func newFlimmer(t testing.TB) *flimmer {
 	t.Helper()
 	f := &flimmer{World: &world.World{T: t, Dir: t.TempDir()}}
 	f.serveWorld()
@@ -371,5 +371,17 @@ func TestLettersSurvive(t *testing.T) {
 				t.Fatalf("bob sees the letter %d times", n)
 			}
 		})
+	}
+}
+
+// BenchmarkSend is a letter's way from the agent into the thread's log and back, one after the other: two durable writes of the agent, one of
+// the server, two calls.
+func BenchmarkSend(b *testing.B) {
+	f := newFlimmer(b)
+	g := f.ask(agent.Ask{Actions: chat.Send, Pick: true}, chat.Send)
+	for b.Loop() {
+		if _, err := f.Send(f.Ctx(), g, agent.Letter{Text: "hello"}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -48,7 +48,7 @@ type SendOptions struct {
 type link struct {
 	*Pair
 	a, b  *httpclient.Stream
-	start time.Time // stamps are ns since
+	since int64 // stamps below are of a run before
 
 	window  int // to keep in flight; 0: none by itself
 	request uint32
@@ -59,14 +59,16 @@ type link struct {
 	cursor  [2]uint64
 }
 
+// began is when stamps count from, in ns.
+var began = time.Now()
+
 // connect opens both connections and subscribes both devices from the log's end.
-func connect(ctx context.Context, p *Pair, start time.Time) (*link, error) {
-	l := &link{Pair: p, start: start}
+func connect(ctx context.Context, p *Pair, since int64) (*link, error) {
+	l := &link{Pair: p, since: since}
 	at, err := p.A.GetConversation(ctx, p.Conversation)
 	if err != nil {
 		return nil, err
 	}
-	l.cursor = [2]uint64{at.LastSeq, at.LastSeq}
 	for i, s := range []**httpclient.Stream{&l.a, &l.b} {
 		peer := []*Peer{p.A, p.B}[i]
 		if *s, err = peer.Dial(ctx); err != nil {
@@ -75,7 +77,8 @@ func connect(ctx context.Context, p *Pair, start time.Time) (*link, error) {
 		if err := (*s).Send(api.Frame{Type: api.FrameSubscribe, Conversation: p.Conversation, Seq: at.LastSeq, OwnByAck: true}); err != nil {
 			return nil, err
 		}
-		for f := (api.Frame{}); f.Type != api.FrameLive; {
+		// What a run before left in flight comes first.
+		for f := (api.Frame{}); f.Type != api.FrameLive; l.cursor[i] = f.Seq {
 			if f, err = (*s).Recv(ctx); err != nil {
 				return nil, err
 			}
@@ -88,7 +91,7 @@ func (l *link) send(size int, due time.Time) error {
 	l.request++
 	key := chat.NewToken()
 	return l.a.Send(api.Frame{Type: api.FrameSend, Request: l.request, Conversation: l.Conversation, Dedup: [16]byte(key[:16]),
-		Message: l.Message(size, int64(due.Sub(l.start)))})
+		Message: l.Message(size, int64(due.Sub(began)))})
 }
 
 // listen receives on both connections until ctx ends, checks order, and keeps the window full.
@@ -134,12 +137,15 @@ func (l *link) receive(ctx context.Context, s *httpclient.Stream, side, size int
 			}
 		}
 		if f.Type == api.FrameEntry {
+			stamp, err := Stamp(f.Entry.Body)
+			if err != nil {
+				return err
+			}
+			if stamp < l.since {
+				continue
+			}
 			if l.measure.Load() {
-				stamp, err := Stamp(f.Entry.Body)
-				if err != nil {
-					return err
-				}
-				l.took = append(l.took, int64(time.Since(l.start))-stamp)
+				l.took = append(l.took, int64(time.Since(began))-stamp)
 			}
 			l.got.Add(1)
 		}
@@ -157,9 +163,9 @@ type run struct {
 func newRun(ctx context.Context, pairs []*Pair, size, window int) (*run, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &run{cancel: cancel, failed: make(chan error, len(pairs))}
-	start := time.Now()
+	since := int64(time.Since(began))
 	for _, p := range pairs {
-		l, err := connect(ctx, p, start)
+		l, err := connect(ctx, p, since)
 		if err != nil {
 			cancel()
 			return nil, err

@@ -310,7 +310,7 @@ func (c *Client) judge(ctx context.Context, o *outcome, e api.Entry) error {
 	case e.Kind == api.KindCommit && !e.Tombstone:
 		return c.takeCommit(ctx, o, e)
 	case e.Kind == api.KindProposal && !e.Tombstone:
-		return c.takeProposal(ctx, o, e)
+		return c.takeProposal(o, e)
 	case e.Kind == api.KindMessage:
 		return c.takeMessage(ctx, o, e)
 	case e.Kind == api.KindPost:
@@ -471,39 +471,18 @@ func (c *Client) strangers(ctx context.Context, members []roster.Member) (warned
 
 // takeProposal remembers a proposal, so that a commit may refer to it. One that is not allowed is not remembered: no commit of ours takes
 // it up, and one of others that does is refused.
-func (c *Client) takeProposal(ctx context.Context, o *outcome, e api.Entry) error {
+func (c *Client) takeProposal(o *outcome, e api.Entry) error {
 	done, err := o.group.Process(e.Body, time.Time{})
 	if err != nil || done.Proposal == nil {
 		c.doubt(o, e, "Something was proposed for this conversation that cannot be read: nobody may propose it, or it was altered on its way. It was refused.")
 		return nil
 	}
-	if err := c.checkProposal(ctx, o.group.Roster(), *done.Proposal); err != nil {
-		if chat.KindOf(err) == chat.Unavailable {
-			return err
-		}
+	if err := grant.CheckProposal(o.group.Roster(), *done.Proposal); err != nil {
 		c.doubt(o, e, "Somebody tried to change who is in this conversation, and was refused: %v.", err)
 		return nil
 	}
 	o.group = done.Group
 	return nil
-}
-
-// checkProposal asks more of a proposal than its validity: a device that is to go must have left the key chain that this device remembers.
-// The chain inside the proposal could be one that the server made up around a device's old request to join.
-func (c *Client) checkProposal(ctx context.Context, g *roster.Group, p roster.ProposalInfo) error {
-	if err := grant.CheckProposal(g, p); err != nil || p.Sender.Type != roster.SenderExternal {
-		return err
-	}
-	m, _ := g.Member(p.Proposal.Remove)
-	id, err := chat.ParseIdentity(m.Identity)
-	if err != nil || id.IsAgent() {
-		return err
-	}
-	chain, err := c.chainOf(ctx, id.Handle)
-	if err == nil && inChain(chain, id, m) {
-		err = chat.Errorf(chat.Tampered, "the key chain of %s still holds that device", id.Handle)
-	}
-	return err
 }
 
 // reconcile makes the group's devices those of its people's key chains.

@@ -2,12 +2,17 @@ package attacks
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
 	"slices"
 	"testing"
+	"time"
 
 	"letterlock/api"
+	"letterlock/canon"
 	"letterlock/chat"
 	"letterlock/e2e/world"
+	"letterlock/grant"
 	"letterlock/keychain"
 	"letterlock/mimi"
 	"letterlock/mls"
@@ -50,7 +55,7 @@ func TestServerMovesAMessageAcrossACommit(t *testing.T) {
 		t.Fatalf("the log is not what the test expects: %v", list)
 	}
 	message.Seq, commit.Seq = 3, 2
-	showsLogAfter(bob, func(after uint64) []api.Entry { return []api.Entry{commit, message} })
+	injects(bob, commit, message)
 	answered(t, bob.Sync(w.Ctx()), chat.Tampered, "the server says that entry 3 is of epoch 1; it is of epoch 2")
 	shows(t, bob, id)
 	stopped(t, w, bob, id, "entry 3 is of epoch 1")
@@ -99,7 +104,7 @@ func TestServerDeliversAnotherConversationsEntry(t *testing.T) {
 	}
 	renamed := foreign
 	renamed.Conversation = id
-	showsLogAfter(bob, func(after uint64) []api.Entry { return []api.Entry{renamed} })
+	injects(bob, renamed)
 	bob.Sync(w.Ctx())
 	shows(t, bob, id, "! A message cannot be opened: it was altered on its way, or its sender made it so. It is not shown.")
 
@@ -251,20 +256,14 @@ func TestServerInventsAKeyChainToRemoveADevice(t *testing.T) {
 func inventedChain(t *testing.T, w *world.World, bob, phone *world.Person) []byte {
 	t.Helper()
 	own := newKey(t)
-	_, k, err := keychain.NewRecovery(zeroReader{})
+	_, k, err := keychain.NewRecovery(rand.Reader)
 	w.Must(err)
 	first, err := keychain.Create(keychain.Creation{Account: bob.Self().Account, Host: bob.Self().Host, Handle: "bob", Device: chat.NewDeviceID(),
-		Name: "x", At: atNow()}, own, k)
+		Name: "x", At: time.Now()}, own, k)
 	w.Must(err)
-	chain, err := keychain.Open([][]byte{first})
-	w.Must(err)
-	added, err := chain.AddDevice(own, requestOf(t, chainOf(t, w, bob).Entries()[1]), atNow())
-	w.Must(err)
-	chain, err = chain.Append(added)
-	w.Must(err)
-	removed, err := chain.RemoveDevice(own, phone.Self().Device, keychain.Lost, atNow())
-	w.Must(err)
-	return goneProof(append(chain.Entries(), removed))
+	added := signEntry(t, bob.Self().Account, 1, sha256.Sum256(first), addDevice, payloadOf(t, chainOf(t, w, bob).Entries()[1]), own)
+	removed := signEntry(t, bob.Self().Account, 2, sha256.Sum256(added), removeDevice, canon.MustMarshal([]any{phone.Self().Device, uint64(keychain.Lost)}), own)
+	return grant.GoneProof([][]byte{first, added, removed})
 }
 
 // TestServerAddsALeafFromOutside: an external Add is not a thing that MLS gives the server here.

@@ -41,8 +41,7 @@ func TestServerAddsADeviceToAKeyChain(t *testing.T) {
 	honest, own := chainOf(t, w, bob), newKey(t)
 	request, err := honest.Request(chat.NewDeviceID(), "phone", newKey(t))
 	w.Must(err)
-	const addDevice = 2 // spec/keychain.md
-	added := signEntry(t, honest, addDevice, request, own)
+	added := signEntry(t, bob.Self().Account, 1, honest.Head(), addDevice, request, own)
 	lies(alice, func(s world.Calls) device.Server {
 		return accountLiar{s, func(a *api.Account) {
 			if a.Handle == "bob" {
@@ -55,25 +54,44 @@ func TestServerAddsADeviceToAKeyChain(t *testing.T) {
 	answered(t, err, chat.Tampered, "the signer is neither a device in the chain nor the recovery key")
 }
 
-// signEntry makes the next entry of a chain, right in all but its signer.
-func signEntry(t *testing.T, c *keychain.Chain, kind uint64, payload []byte, signer keychain.DeviceKey) []byte {
+// keychainEntry is the signed body of an entry (spec/keychain.md).
+type keychainEntry struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint64
+	Account chat.AccountID
+	N       uint64
+	Prev    [32]byte
+	Kind    uint64
+	Payload []byte
+	At      int64
+	Signer  [32]byte
+}
+
+// The kinds of entry.
+const (
+	addDevice    = 2
+	removeDevice = 3
+)
+
+// signEntry makes an entry without asking whether the signer may.
+func signEntry(t *testing.T, account chat.AccountID, n uint64, prev [32]byte, kind uint64, payload []byte, signer keychain.DeviceKey) []byte {
 	t.Helper()
-	signed, err := canon.Seal(signer.Private(), "letterlock/keychain/v1", struct {
-		_       struct{} `cbor:",toarray"`
-		Version uint64
-		Account chat.AccountID
-		N       uint64
-		Prev    [32]byte
-		Kind    uint64
-		Payload []byte
-		At      int64
-		Signer  [32]byte
-	}{Version: 1, Account: c.Account(), N: c.Version() + 1, Prev: c.Head(), Kind: kind, Payload: payload, At: time.Now().UnixMilli(),
-		Signer: [32]byte(signer.Public())})
+	signed, err := canon.Seal(signer.Private(), "letterlock/keychain/v1", keychainEntry{Version: 1, Account: account, N: n, Prev: prev, Kind: kind,
+		Payload: payload, At: time.Now().UnixMilli(), Signer: [32]byte(signer.Public())})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return signed
+}
+
+// payloadOf takes the payload out of an entry.
+func payloadOf(t *testing.T, signed []byte) []byte {
+	t.Helper()
+	var e keychainEntry
+	if err := canon.Peek(signed, &e); err != nil {
+		t.Fatal(err)
+	}
+	return e.Payload
 }
 
 func recovery(t *testing.T, phrase string) keychain.RecoveryKey {

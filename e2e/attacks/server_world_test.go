@@ -310,8 +310,14 @@ func (s *stolen) group(id chat.ConversationID) *mls.Group {
 // run opens the copy as a device of its own.
 func (s *stolen) run() *world.Person {
 	s.t.Helper()
+	return s.runWith(func(c world.Calls) device.Server { return c })
+}
+
+// runWith is run with a server that lies.
+func (s *stolen) runWith(lie func(world.Calls) device.Server) *world.Person {
+	s.t.Helper()
 	c, err := device.Open(device.Config{State: s.state, Dial: func(string, chat.AccountID, chat.DeviceID, ed25519.PrivateKey) (device.Server, error) {
-		return s.calls, nil
+		return lie(s.calls), nil
 	}})
 	if err != nil {
 		s.t.Fatal(err)
@@ -385,38 +391,10 @@ func honestLog(t *testing.T, p *world.Person, id chat.ConversationID) []api.Entr
 // noClock leaves lifetimes out of account, as devices do with what the server ordered.
 var noClock time.Time
 
-func atNow() time.Time { return time.Now() }
-
-type zeroReader struct{}
-
-func (zeroReader) Read(p []byte) (int, error) { return rand.Read(p) }
-
 func sum(b []byte) []byte {
 	h := sha256.Sum256(b)
 	return h[:]
 }
-
-// requestOf takes the payload out of a key-chain entry (spec/keychain.md).
-func requestOf(t *testing.T, signed []byte) []byte {
-	t.Helper()
-	var e struct {
-		_       struct{} `cbor:",toarray"`
-		Version uint64
-		Account chat.AccountID
-		N       uint64
-		Prev    [32]byte
-		Kind    uint64
-		Payload []byte
-		At      int64
-		Signer  [32]byte
-	}
-	if err := canon.Peek(signed, &e); err != nil {
-		t.Fatal(err)
-	}
-	return e.Payload
-}
-
-func goneProof(entries [][]byte) []byte { return grant.GoneProof(entries) }
 
 // inventConversation makes a group of a false founder and adds a person's device to it.
 func inventConversation(t *testing.T, w *world.World, p *world.Person, identity string, key keychain.DeviceKey) (*mls.Group, []byte) {
