@@ -94,15 +94,23 @@ func (s *Service) statement(a *store.Access) *proof.Statement {
 		From: a.First, To: a.Last, Count: a.Last - a.First + 1}
 }
 
-// due lists the statements of periods that are over and that the agent has not countersigned.
-func (s *Service) due(tx *store.Tx, c *call) (statements [][]byte, err error) {
-	list, err := tx.AccessesRunning(c.grant.Conversation, c.grant.ID, maxDue)
-	for i := range list {
-		if list[i].Period < proof.Period(c.now) {
-			statements = append(statements, s.statement(&list[i]).Bytes())
+// overdue lists the periods that are over and that the agent has not countersigned, the oldest first.
+func (s *Service) overdue(tx *store.Tx, c *call) (list []store.Access, err error) {
+	all, err := tx.AccessesRunning(c.grant.Conversation, c.grant.ID, maxDue)
+	for _, a := range all {
+		if a.Period < proof.Period(c.now) {
+			list = append(list, a)
 		}
 	}
-	return statements, err
+	return list, err
+}
+
+// statements are what the agent is asked to countersign.
+func (s *Service) statements(due []store.Access) (list [][]byte) {
+	for i := range due {
+		list = append(list, s.statement(&due[i]).Bytes())
+	}
+	return list
 }
 
 // CloseAccess takes the receipt of a period. The receipt is signed by the grant's key, which is all that it needs: it is taken without a

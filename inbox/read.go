@@ -152,33 +152,23 @@ func (s *Service) nothingNew(tx *store.Tx, c *call, st state) (bool, error) {
 	if st.seq > last {
 		return false, chat.Errorf(chat.Invalid, "sinceState is ahead of the thread: leave it out to begin again")
 	}
-	due, err := s.due(tx, c)
+	due, err := s.overdue(tx, c)
 	return last <= max(st.seq, c.grant.JoinedSeq) && len(due) == 0, err
 }
 
 // serve hands out entries and writes down, in the same transaction, that it did.
 func (s *Service) serve(tx *store.Tx, c *call, st state, limit int) (api.InboxChanges, error) {
 	out := api.InboxChanges{Entries: []api.Entry{}, State: st.String()}
-	due, err := s.due(tx, c)
-	if err != nil || len(due) > 0 {
-		out.Closes = due
-		return out, err
-	}
-	period := proof.Period(c.now)
-	access, err := c.access(tx, period)
+	due, err := s.overdue(tx, c)
 	if err != nil {
 		return out, err
 	}
-	after, err := c.from(access, max(st.seq, c.grant.JoinedSeq))
-	if err != nil {
-		return out, err
+	if len(due) > 0 && st.seq >= due[len(due)-1].Last {
+		out.Closes = s.statements(due)
+		return out, nil
 	}
-	entries, err := tx.Entries(c.grant.Conversation, after, limit, maxChangesBytes)
+	entries, opens, period, err := s.page(tx, c, st, due, limit)
 	if err != nil || len(entries) == 0 {
-		return out, err
-	}
-	opens, err := s.served(tx, c, access, entries)
-	if err != nil {
 		return out, err
 	}
 	seen := uint64(0)
@@ -197,6 +187,44 @@ func (s *Service) serve(tx *store.Tx, c *call, st state, limit int) (api.InboxCh
 	next := state{seq: entries[len(entries)-1].Seq, period: period, opens: uint64(len(opens))}
 	out.State, out.More = next.String(), next.seq < last
 	return out, err
+}
+
+// page reads the entries to hand out and the open records of their period. A period that is over is served again to its end where the
+// agent has not got there: its last page was lost on the way, and a statement about it would not be the agent's to sign.
+func (s *Service) page(tx *store.Tx, c *call, st state, due []store.Access, limit int) ([]store.Entry, []store.AccessOpen, int64, error) {
+	for _, a := range due {
+		if st.seq >= a.Last {
+			continue
+		}
+		after, err := c.from(a, max(st.seq, c.grant.JoinedSeq))
+		if err != nil {
+			return nil, nil, 0, err
+		}
+		entries, err := tx.Entries(a.Conversation, after, limit, maxChangesBytes)
+		if err != nil {
+			return nil, nil, 0, err
+		}
+		for len(entries) > 0 && entries[len(entries)-1].Seq > a.Last {
+			entries = entries[:len(entries)-1]
+		}
+		opens, err := tx.AccessOpens(a.Conversation, a.Grant, a.Period)
+		return entries, opens, a.Period, err
+	}
+	period := proof.Period(c.now)
+	access, err := c.access(tx, period)
+	if err != nil {
+		return nil, nil, period, err
+	}
+	after, err := c.from(access, max(st.seq, c.grant.JoinedSeq))
+	if err != nil {
+		return nil, nil, period, err
+	}
+	entries, err := tx.Entries(c.grant.Conversation, after, limit, maxChangesBytes)
+	if err != nil || len(entries) == 0 {
+		return nil, nil, period, err
+	}
+	opens, err := s.served(tx, c, access, entries)
+	return entries, opens, period, err
 }
 
 func wireEntry(e *store.Entry) api.Entry {

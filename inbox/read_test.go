@@ -189,6 +189,34 @@ func TestCloseBeforeNextOpen(t *testing.T) {
 	r.must(said[2].(*proof.Close).CheckCountersignature(host, r.g.key.Public().(ed25519Public)))
 }
 
+// TestLostLastPage: the last page of an hour is lost on its way. The server serves it again before it asks for the receipt: an agent cannot
+// countersign what it never got.
+func TestLostLastPage(t *testing.T) {
+	r := newReader(t)
+	r.says(3)
+	first := r.changes("", 2)
+	lost := r.changes(first.State, 2)
+	if len(first.Entries) != 2 || len(lost.Entries) != 1 {
+		t.Fatalf("served %d and %d entries", len(first.Entries), len(lost.Entries))
+	}
+	r.clock.pass(time.Hour)
+	r.says(1)
+	again := r.changes(first.State, 2)
+	if len(again.Closes) != 0 || len(again.Entries) != 1 || again.Entries[0].Seq != lost.Entries[0].Seq || again.State != lost.State {
+		t.Fatalf("the lost page does not come again: %+v", again)
+	}
+	due := r.changes(again.State, 2)
+	if len(due.Closes) != 1 || len(due.Entries) != 0 {
+		t.Fatalf("no statement after the page: %+v", due)
+	}
+	statement := &proof.Statement{Host: host, Conversation: r.id, Grant: r.g.grant, Epoch: lost.Entries[0].Epoch,
+		Period: proof.Period(r.clock.now().Add(-time.Hour).UnixMilli()), From: first.Entries[0].Seq, To: lost.Entries[0].Seq, Count: 3}
+	r.must(r.inbox.CloseAccess(r.ctx, statement.Receipt(r.g.key)))
+	if next := r.changes(due.State, 2); len(next.Entries) != 1 {
+		t.Fatalf("nothing new after the receipt: %+v", next)
+	}
+}
+
 // TestOneRange: what is served in an hour is one range, whatever states the agent passes.
 func TestOneRange(t *testing.T) {
 	r := newReader(t)

@@ -214,11 +214,15 @@ func (r *reading) unless(format string, args ...any) {
 }
 
 // allowed checks an access of the account's own grant against what the grant said when the access was logged.
-func (r *reading) allowed(id chat.GrantID, c chat.ConversationID, need chat.Actions, at, what string) {
+//
+// A grant that replaces another is recorded before the commit that puts it in the other's place, at most grant.PendingFor later: until then the
+// other one still stands.
+func (r *reading) allowed(id chat.GrantID, c chat.ConversationID, need chat.Actions, when int64, at, what string) {
 	g := r.grant(id)
 	switch {
 	case g == nil:
 		r.unless("%s is %s, and no grant allowed it", at, what)
+	case g.How == "replaced" && g.Conversation == c && g.g.Actions.Has(need) && when < g.Ended+grant.PendingFor:
 	case g.endIndex != 0:
 		r.finding("%s is %s, logged after its grant was %s", at, what, g.How)
 	case g.Conversation != c:
@@ -234,7 +238,7 @@ func (r *reading) exposed(p *Exposed, at string) {
 		return
 	}
 	if p.Granting == r.Account {
-		r.allowed(p.Grant, p.Conversation, chat.Read, at, "an exposure")
+		r.allowed(p.Grant, p.Conversation, chat.Read, p.At, at, "an exposure")
 		if g := r.grant(p.Grant); g != nil && g.g.AgentKey != p.AgentKey {
 			r.finding("%s is an exposure to another key than the grant's", at)
 		}
@@ -282,7 +286,7 @@ func (r *reading) opened(p *Open, at string) {
 		r.finding("%s opens access at epoch %d, outside the exposure", at, p.Epoch)
 	}
 	if s.Granting == r.Account {
-		r.allowed(p.Grant, p.Conversation, chat.Read, at, "an access")
+		r.allowed(p.Grant, p.Conversation, chat.Read, p.Period, at, "an access")
 	}
 	s.Periods++
 	s.open[p.Period] = true
@@ -331,7 +335,7 @@ func (r *reading) posted(p *Post, at string) {
 		r.OtherPosts++
 		return
 	}
-	r.allowed(p.Grant, p.Conversation, chat.Send, at, "a post")
+	r.allowed(p.Grant, p.Conversation, chat.Send, p.At, at, "a post")
 	if g := r.grant(p.Grant); g != nil && p.At >= g.Expiry {
 		r.finding("%s is a post after its grant expired", at)
 	}
@@ -343,7 +347,7 @@ func (r *reading) deleted(p *Delete, at string) {
 		r.OtherDeletes++
 		return
 	}
-	r.allowed(p.Grant, p.Conversation, chat.Delete, at, "a delete")
+	r.allowed(p.Grant, p.Conversation, chat.Delete, p.At, at, "a delete")
 	r.Deletes++
 }
 

@@ -66,7 +66,7 @@ func (b *book) grow(n int) {
 	b.t.Helper()
 	err := b.store.Update(context.Background(), func(tx *store.Tx) error {
 		for i := range n {
-			if _, err := b.ledger.Public(tx, &proof.PartnerEnd{Partner: "flimmer", At: time.Now().UnixMilli() + int64(i)}); err != nil {
+			if _, err := b.ledger.Public(tx, &proof.PartnerEnd{Partner: "flimmer", Cause: proof.CauseEnded, At: time.Now().UnixMilli() + int64(i)}); err != nil {
 				return err
 			}
 		}
