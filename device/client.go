@@ -39,6 +39,7 @@ type Client struct {
 	policy   ledgerKeys                   // the server's keys, as pinned at sign-up
 	compared map[chat.ConversationID]bool // whose own count was compared with the server's in this run
 	merged   map[chat.ConversationID]bool // whose pending commit was merged by the last sync
+	greeted  bool                         // the server showed its pinned keys in this run
 }
 
 // Open opens the device that was signed up in this state.
@@ -150,4 +151,17 @@ func (c *Client) CheckServer(ctx context.Context) error {
 		return chat.Errorf(chat.Tampered, "the server shows other keys than when this device signed up")
 	}
 	return nil
+}
+
+// greet is CheckServer, once a run.
+func (c *Client) greet(ctx context.Context) error {
+	if c.greeted {
+		return nil
+	}
+	err := c.CheckServer(ctx)
+	if chat.Is(err, chat.Tampered) {
+		return c.alarm(chat.ConversationID{}, err, nil)
+	}
+	c.greeted = err == nil
+	return err
 }

@@ -31,6 +31,9 @@ func (c *Client) Sync(ctx context.Context) error {
 }
 
 func (c *Client) sync(ctx context.Context) error {
+	if err := c.greet(ctx); err != nil {
+		return err
+	}
 	if err := c.takeWelcomes(ctx); err != nil {
 		return err
 	}

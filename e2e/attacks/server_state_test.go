@@ -68,6 +68,7 @@ func TestServerChangesItsKeys(t *testing.T) {
 	w := world.New(t)
 	alice := w.SignUp("alice")
 	w.Must(alice.CheckServer(w.Ctx()))
+	const sentence = "the server shows other keys than when this device signed up"
 	for what, change := range map[string]func(*api.Server){
 		"server key": func(s *api.Server) { s.ServerKey = newKey(t).Public() },
 		"ledger key": func(s *api.Server) { s.LedgerVKey = s.LedgerVKey[:len(s.LedgerVKey)-4] + "AAA=" },
@@ -80,8 +81,13 @@ func TestServerChangesItsKeys(t *testing.T) {
 			t.Errorf("%s: answered with %v", what, err)
 			continue
 		}
-		answered(t, err, chat.Tampered, "the server shows other keys than when this device signed up")
+		answered(t, err, chat.Tampered, sentence)
 	}
+	// Nobody has to ask: the first sync of a run does.
+	answered(t, alice.Sync(w.Ctx()), chat.Tampered, sentence)
+	kept(t, alice, sentence)
+	alice.Wrap = nil
+	w.Must(alice.Sync(w.Ctx()))
 }
 
 type serverLiar struct {
