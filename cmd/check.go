@@ -33,7 +33,11 @@ every record, the root against the signed checkpoint). It changes nothing. Exit 
 				for _, p := range report.Problems {
 					fmt.Fprintln(cmd.OutOrStdout(), p)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%d conversations with %d entries, %d ledger entries, %d records\n", report.Conversations,
+				verdict := "clean"
+				if len(report.Problems) > 0 {
+					verdict = "NOT CLEAN"
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d conversations with %d entries, %d ledger entries, %d records\n", verdict, report.Conversations,
 					report.Entries, report.Ledger.Entries, report.Ledger.Records)
 			}
 			if n := len(report.Problems); n > 0 {

@@ -24,7 +24,7 @@ const Version = 1
 
 // Limits of spec/slot.md, in bytes.
 const (
-	MaxPost         = 80 << 10
+	MaxPost         = 68 << 10
 	MaxAnnouncement = 1 << 10
 	MaxTakeBack     = 1 << 10
 	maxLabel        = 64
