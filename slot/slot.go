@@ -40,6 +40,9 @@ const (
 // MaxAge is how old an announcement may be when an agent takes it, in milliseconds: seven days.
 const MaxAge = 7 * 24 * 3600 * 1000
 
+// MaxAhead is how far a member's clock may be ahead of the agent's, in milliseconds: one hour.
+const MaxAhead = 3600 * 1000
+
 // PrivateKey opens the posts of one epoch.
 type PrivateKey struct{ key hpke.PrivateKey }
 
@@ -113,7 +116,7 @@ func (p Pinned) Take(data []byte, now int64) (Pinned, error) {
 		return p, chat.Errorf(chat.Tampered, "two slots were announced for one epoch")
 	case a.At < now-MaxAge:
 		return p, chat.Errorf(chat.Expired, "the slot was announced more than seven days ago: a member must come online first")
-	case a.At > now+MaxAge:
+	case a.At > now+MaxAhead:
 		return p, chat.Errorf(chat.Tampered, "the slot was announced in the future")
 	}
 	p.Epoch, p.Key = a.Epoch, a.Key

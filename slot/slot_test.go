@@ -452,7 +452,7 @@ func TestTake(t *testing.T) {
 		{"the next epoch", seven, announced(8, other, now, "laptop"), "", ""},
 		{"some epochs on", seven, announced(1000, other, now, "phone"), "", ""},
 		{"seven days old", seven, announced(8, other, now-slot.MaxAge, "phone"), "", ""},
-		{"by a clock that is seven days ahead", seven, announced(8, other, now+slot.MaxAge, "phone"), "", ""},
+		{"by a clock that is an hour ahead", seven, announced(8, other, now+slot.MaxAhead, "phone"), "", ""},
 
 		{"an unknown signer", seven, announced(8, other, now, "mallory"), chat.Tampered, "does not name"},
 		{"no signer at all", slot.Pinned{Conversation: chat.ConversationID{1}}, announced(8, other, now, "phone"), chat.Tampered, "does not name"},
@@ -463,7 +463,7 @@ func TestTake(t *testing.T) {
 		{"no key", seven, announced(8, slot.PublicKey{}, now, "phone"), chat.Tampered, "without a key"},
 		{"no key, at first", fresh, announced(7, slot.PublicKey{}, now, "phone"), chat.Tampered, "without a key"},
 		{"too old", seven, announced(8, other, now-slot.MaxAge-1, "phone"), chat.Expired, "more than seven days ago"},
-		{"from the future", seven, announced(8, other, now+slot.MaxAge+1, "phone"), chat.Tampered, "in the future"},
+		{"from the future", seven, announced(8, other, now+slot.MaxAhead+1, "phone"), chat.Tampered, "in the future"},
 		{"a broken one", seven, []byte("slot"), chat.Invalid, "cannot be read"},
 		{"a broken signature", seven, append(announced(8, other, now, "phone")[:100], 0), chat.Invalid, ""},
 	} {

@@ -29,6 +29,7 @@ type World struct {
 	T    testing.TB
 	Dir  string
 	URL  string
+	Now  func() time.Time // the server's clock; nil: the system's
 	stop func()
 }
 
@@ -48,9 +49,13 @@ func (w *World) Start() {
 	if w.URL != "" {
 		listen = w.URL[len("http://"):]
 	}
+	now := w.Now
+	if now == nil {
+		now = time.Now
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s, err := server.New(ctx, server.Config{DataDir: filepath.Join(w.Dir, "server"), Listen: listen, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Now: time.Now, Version: "test", ExemptLoopback: true})
+		Now: now, Version: "test", ExemptLoopback: true})
 	if err != nil {
 		cancel()
 		w.T.Fatal(err)
