@@ -156,3 +156,23 @@ func TestCountersRise(t *testing.T) {
 		t.Fatalf("%d posts of 4", len(counters))
 	}
 }
+
+// TestCounterIsStoredBeforeItLeaves: the answer to a letter was lost, the agent stopped, and its clock went back. The counter that the
+// server has seen is not used again.
+func TestCounterIsStoredBeforeItLeaves(t *testing.T) {
+	f := newFlimmer(t)
+	g := f.ask(agent.Ask{Actions: chat.Send, Pick: true}, chat.Send)
+	f.Agent.Close()
+	x := &faulty{RoundTripper: http.DefaultTransport, path: "/inbox/v1/posts", after: true}
+	x.left.Store(1)
+	f.env.Transport = x
+	f.open()
+	_, err := f.Send(f.Ctx(), g, agent.Letter{Text: "its answer is lost"})
+	kindIs(t, err, chat.Unavailable)
+	f.Agent.Close()
+	f.env.Now = func() time.Time { return f.now().Add(-30 * time.Second) } // and the server's stays
+	f.open()
+	if _, err := f.Send(f.Ctx(), g, agent.Letter{Text: "the next one"}); err != nil {
+		t.Fatalf("the next letter: %v", err)
+	}
+}

@@ -2,8 +2,11 @@ package device
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"slices"
 	"strconv"
+	"strings"
 
 	"letterlock/api"
 	"letterlock/canon"
@@ -123,7 +126,19 @@ func (c *Client) History(ctx context.Context, partner string) ([]HistoryEntry, e
 			list = append(list, e)
 		}
 	}
+	slices.SortStableFunc(list, inLedgerOrder)
 	return list, nil
+}
+
+// inLedgerOrder puts both chains into the order in which the ledger took them; what it has not taken comes last.
+func inLedgerOrder(a, b HistoryEntry) int {
+	if a.Proven != b.Proven {
+		if a.Proven {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Compare(a.Index, b.Index)
 }
 
 // Partners lists the partners of the server with their agreements, each checked.
@@ -224,11 +239,11 @@ func (c *Client) tell(e *HistoryEntry, said proof.Payload, partner string) {
 	switch p := said.(type) {
 	case *proof.Grant:
 		if g, err := grant.Peek(p.Signed); err == nil {
-			say(g.Issued, "you allowed "+partner+" to "+g.Actions.String()+" in thread "+short(g.Conversation))
+			say(g.Issued, "you allowed "+partner+" to "+andList(g.Actions)+" in thread "+short(g.Conversation))
 		}
 	case *proof.Narrow:
 		if n, err := grant.PeekNarrowing(p.Signed); err == nil {
-			say(n.At, "you left "+partner+" only "+n.Actions.String()+" in thread "+short(n.Conversation))
+			say(n.At, "you left "+partner+" only "+andList(n.Actions)+" in thread "+short(n.Conversation))
 		}
 	case *proof.Revoke:
 		if v, err := grant.PeekRevocation(p.Signed); err == nil {
@@ -264,3 +279,5 @@ func plural(n uint64, one, many string) string {
 	}
 	return strconv.FormatUint(n, 10) + " " + many
 }
+
+func andList(a chat.Actions) string { return strings.Join(a.Names(), ", ") }

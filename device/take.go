@@ -235,7 +235,7 @@ func (c *Client) takeMessage(ctx context.Context, o *outcome, e api.Entry) error
 		return err
 	}
 	if id.IsAgent() { // agents write through the slot, where their grant is checked
-		o.items = append(o.items, c.event(e.Seq, e.At, EventAlarm, "%s tried to write in this thread as if it were a person; this was refused.", c.partnerName(id.Partner)))
+		c.doubt(o, e, "%s tried to write in this thread as if it were a person; this was refused.", c.partnerName(id.Partner))
 		return nil
 	}
 	return c.addMessage(o, e, app.Plaintext, Item{Sender: chat.AccountURI(c.self.Host, id.Handle), Handle: id.Handle})
@@ -405,7 +405,7 @@ func replaced(ended grant.Entry, v *grant.Verdict) bool {
 // grantEvent says what a partner app may do from here on.
 func (c *Client) grantEvent(seq uint64, at int64, partner string, e grant.Entry) Item {
 	if e.Actions.Has(chat.Read) {
-		return c.event(seq, at, EventExposed, "%s can read this thread from here on, and who is in it, because %s allowed it (%s).", c.partnerName(partner), e.Handle, e.Actions)
+		return c.event(seq, at, EventExposed, "%s can read this thread from here on, and who is in it, because %s allowed it (%s).", c.partnerName(partner), e.Handle, andList(e.Actions))
 	}
 	return c.event(seq, at, EventGranted, "%s may %s here for %s. It cannot read.", c.partnerName(partner), strings.Join(e.Actions.Names(), " and "), e.Handle)
 }

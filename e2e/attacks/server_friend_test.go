@@ -135,7 +135,7 @@ func replaced(x roster.Extensions, with roster.Extension) roster.Extensions {
 // TestFriendAddsAnAgentToAPrivateConversation: a leaf that looks like a partner's.
 func TestFriendAddsAnAgentToAPrivateConversation(t *testing.T) {
 	w, alice, bob, id := friends(t)
-	kp := keyPackage(t, chat.AgentURI(bob.Self().Host, "flimmer", chat.NewGrantID()), newKey(t))
+	kp := keyPackageOf(t, chat.AgentURI(bob.Self().Host, "flimmer", chat.NewGrantID()), newKey(t))
 	refused, taken := commits(t, w, steal(t, bob), alice, id, mls.CommitOptions{Add: [][]byte{kp.Public}})
 	const sentence = "an agent is in the conversation without a grant to read it"
 	answered(t, refused, chat.Forbidden, sentence)
@@ -146,7 +146,7 @@ func TestFriendAddsAnAgentToAPrivateConversation(t *testing.T) {
 // TestServerAddsALeafWithAMembersHelp: Bob adds a device that is in nobody's key chain; the server lets it pass.
 func TestServerAddsALeafWithAMembersHelp(t *testing.T) {
 	w, alice, bob, id := friends(t)
-	kp := keyPackage(t, chat.DeviceURI(bob.Self().Host, "bob", chat.NewDeviceID()), newKey(t))
+	kp := keyPackageOf(t, chat.DeviceURI(bob.Self().Host, "bob", chat.NewDeviceID()), newKey(t))
 	refused, _ := commits(t, w, steal(t, bob), alice, id, mls.CommitOptions{Add: [][]byte{kp.Public}})
 	if refused == nil {
 		t.Fatal("the honest server took a leaf that is in no key chain")
@@ -167,13 +167,12 @@ func TestServerAddsALeafWithAMembersHelp(t *testing.T) {
 // TestFriendAddsASecondMemberOfOneIdentity: two leaves of one device cannot be told apart, so there are none. His own code refuses, as
 // everybody else's does with the same function.
 func TestFriendAddsASecondMemberOfOneIdentity(t *testing.T) {
-	w, alice, bob, id := friends(t)
-	kp := keyPackage(t, chat.DeviceURI(alice.Self().Host, "alice", alice.Self().Device), newKey(t))
+	_, alice, bob, id := friends(t)
+	kp := keyPackageOf(t, chat.DeviceURI(alice.Self().Host, "alice", alice.Self().Device), newKey(t))
 	_, err := steal(t, bob).group(id).Commit(mls.CommitOptions{Add: [][]byte{kp.Public}, Now: time.Now()})
 	if err == nil || !strings.Contains(err.Error(), "identity") {
 		t.Fatalf("answered with %v", err)
 	}
-	_ = w
 }
 
 // TestFriendBreaksTheConversation: a commit that the server cannot tell from a good one and no device accepts. The conversation stops with

@@ -88,7 +88,7 @@ func TestServerDeliversAMessageTwice(t *testing.T) {
 	kept(t, bob, "The server delivered a message a second time, as entry 3; it was ignored.")
 
 	again.Seq--
-	showsLogAfter(bob, func(uint64) []api.Entry { return []api.Entry{again} })
+	inventsLog(bob, id, func(uint64) []api.Entry { return []api.Entry{again} })
 	answered(t, bob.Sync(w.Ctx()), chat.Tampered, "the server delivers entry 2 of the conversation again and again")
 	shows(t, bob, id, "alice: pay me 10")
 }
@@ -108,9 +108,8 @@ func TestServerDeliversAnotherConversationsEntry(t *testing.T) {
 	bob.Sync(w.Ctx())
 	shows(t, bob, id, "! A message cannot be opened: it was altered on its way, or its sender made it so. It is not shown.")
 
-	showsLogAfter(bob, func(after uint64) []api.Entry {
-		return []api.Entry{{Conversation: other, Seq: 3, Kind: foreign.Kind, Epoch: 1, Body: foreign.Body}}
-	})
+	foreign.Seq = 3
+	inventsLog(bob, id, after([]api.Entry{foreign}))
 	answered(t, bob.Sync(w.Ctx()), chat.Tampered, "left out entry")
 	stopped(t, w, bob, id, "left out entry 3")
 }
@@ -270,7 +269,7 @@ func inventedChain(t *testing.T, w *world.World, bob, phone *world.Person) []byt
 func TestServerAddsALeafFromOutside(t *testing.T) {
 	w, alice, bob, id := friends(t)
 	g := steal(t, bob).group(id)
-	kp := keyPackage(t, chat.DeviceURI(bob.Self().Host, "bob", chat.NewDeviceID()), newKey(t))
+	kp := keyPackageOf(t, chat.DeviceURI(bob.Self().Host, "bob", chat.NewDeviceID()), newKey(t))
 	injects(alice, next(t, alice, id, 1, api.KindProposal, externalAdd(t, w, g, kp)))
 	w.Must(alice.Sync(w.Ctx()))
 	kept(t, alice, "Something was proposed for this conversation that cannot be read")
@@ -326,7 +325,7 @@ func TestServerWithholdsAMessage(t *testing.T) {
 
 // TestServerInventsAFriend: the server makes a conversation of its own in which it is "alice", and invites Bob.
 func TestServerInventsAFriend(t *testing.T) {
-	w, alice, bob, id := friends(t)
+	w, alice, bob, _ := friends(t)
 	fake := newKey(t)
 	forged, welcome := inventConversation(t, w, bob, chat.DeviceURI(alice.Self().Host, "alice", chat.NewDeviceID()), fake)
 	room := chat.ConversationID(forged.ID())
@@ -340,5 +339,4 @@ func TestServerInventsAFriend(t *testing.T) {
 	}
 	_, err := bob.Send(w.Ctx(), room, mimi.Text("how much?"))
 	answered(t, err, chat.Tampered, "nothing is sent here until this is cleared up")
-	_ = id
 }

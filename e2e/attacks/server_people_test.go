@@ -176,7 +176,8 @@ func TestServerReassignsAHandle(t *testing.T) {
 // TestServerAnswersWithAnotherPerson: asked for Bob, the server gives Carol's keys.
 func TestServerAnswersWithAnotherPerson(t *testing.T) {
 	w := world.New(t)
-	alice, bob, carol := w.SignUp("alice"), w.SignUp("bob"), w.SignUp("carol")
+	alice, carol := w.SignUp("alice"), w.SignUp("carol")
+	w.SignUp("bob")
 	account, err := steal(t, carol).calls.AccountByHandle(w.Ctx(), "carol")
 	w.Must(err)
 	lies(alice, func(s world.Calls) device.Server { return accountLiar{s, func(a *api.Account) { *a = account }} })
@@ -185,21 +186,24 @@ func TestServerAnswersWithAnotherPerson(t *testing.T) {
 	account.Handle = "bob" // under Bob's name it is still Carol's chain
 	_, err = alice.SafetyNumber(w.Ctx(), "bob")
 	answered(t, err, chat.Tampered, "the server's key chain of bob is another person's")
-	_ = bob
 }
 
-// keyPackageLiar gives one KeyPackage for every claim.
+// keyPackageLiar gives KeyPackages of its own for one account.
 type keyPackageLiar struct {
 	world.Calls
+	of       chat.AccountID
 	packages []api.ClaimedKeyPackage
 }
 
-func (l keyPackageLiar) ClaimKeyPackages(context.Context, api.ClaimKeyPackages) (api.ClaimedKeyPackages, error) {
+func (l keyPackageLiar) ClaimKeyPackages(ctx context.Context, r api.ClaimKeyPackages) (api.ClaimedKeyPackages, error) {
+	if r.Account != l.of {
+		return l.Calls.ClaimKeyPackages(ctx, r)
+	}
 	return api.ClaimedKeyPackages{Packages: l.packages}, nil
 }
 
-// keyPackage makes one of any identity under any key.
-func keyPackage(t *testing.T, identity string, key keychain.DeviceKey) *mls.KeyPackage {
+// keyPackageOf makes one of any identity under any key.
+func keyPackageOf(t *testing.T, identity string, key keychain.DeviceKey) *mls.KeyPackage {
 	t.Helper()
 	kp, err := mls.NewKeyPackage(mls.KeyPackageOptions{Identity: []byte(identity), Signer: key.Private(), SupportedExtensions: []uint16{grant.ExtensionType},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), Rand: rand.Reader})
@@ -221,9 +225,9 @@ func TestServerSubstitutesAKeyPackage(t *testing.T) {
 		"somebody else":                 chat.DeviceURI(bob.Self().Host, "mallory", chat.NewDeviceID()),
 		"an agent":                      chat.AgentURI(bob.Self().Host, "flimmer", chat.NewGrantID()),
 	} {
-		kp := keyPackage(t, identity, own)
+		kp := keyPackageOf(t, identity, own)
 		lies(alice, func(s world.Calls) device.Server {
-			return keyPackageLiar{s, []api.ClaimedKeyPackage{{Device: bob.Self().Device, KeyPackage: kp.Public}}}
+			return keyPackageLiar{s, bob.Self().Account, []api.ClaimedKeyPackage{{Device: bob.Self().Device, KeyPackage: kp.Public}}}
 		})
 		_, err := alice.With(w.Ctx(), "bob", "")
 		const sentence = "the server gave a KeyPackage for bob that no device of theirs made"

@@ -12,8 +12,8 @@ import (
 	"letterlock/mimi"
 )
 
-// kinds are the kinds of a log's entries.
-func kinds(list []api.Entry) (k []api.EntryKind) {
+// entryKinds are the kinds of a log's entries.
+func entryKinds(list []api.Entry) (k []api.EntryKind) {
 	for _, e := range list {
 		k = append(k, e.Kind)
 	}
@@ -40,7 +40,7 @@ func TestOldStateCommitsAFreshLeafBeforeItSends(t *testing.T) {
 	_, err := restored.Send(w.Ctx(), id, mimi.Text("three"))
 	w.Must(err)
 	want := []api.EntryKind{api.KindCommit, api.KindMessage, api.KindMessage, api.KindCommit, api.KindMessage}
-	if got := kinds(honestLog(t, bob, id)); !slices.Equal(got, want) {
+	if got := entryKinds(honestLog(t, bob, id)); !slices.Equal(got, want) {
 		t.Fatalf("the log holds %v, want %v: a commit before the message", got, want)
 	}
 	w.Must(bob.Sync(w.Ctx()))
@@ -58,7 +58,7 @@ func TestServerHidesThatAStateIsOld(t *testing.T) {
 	_, err := restored.Send(w.Ctx(), id, mimi.Text("two"))
 	w.Must(err)
 	want := []api.EntryKind{api.KindCommit, api.KindMessage, api.KindCommit, api.KindMessage}
-	if got := kinds(honestLog(t, bob, id)); !slices.Equal(got, want) {
+	if got := entryKinds(honestLog(t, bob, id)); !slices.Equal(got, want) {
 		t.Fatalf("the log holds %v, want %v: a commit before the message", got, want)
 	}
 }

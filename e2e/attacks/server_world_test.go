@@ -166,29 +166,38 @@ func showsLog(p *world.Person, change func([]api.Entry) []api.Entry) {
 	lies(p, func(s world.Calls) device.Server { return logLiar{s, change} })
 }
 
-// injects lets a person's server show entries that nobody sent, from the person's cursor on.
+// injects lets a person's server show entries that nobody sent, in the conversation of the first.
 func injects(p *world.Person, entries ...api.Entry) {
-	showsLogAfter(p, func(after uint64) (list []api.Entry) {
+	inventsLog(p, entries[0].Conversation, after(entries))
+}
+
+// after answers with what comes after an entry.
+func after(entries []api.Entry) func(uint64) []api.Entry {
+	return func(n uint64) (list []api.Entry) {
 		for _, e := range entries {
-			if e.Seq > after {
+			if e.Seq > n {
 				list = append(list, e)
 			}
 		}
 		return list
-	})
+	}
 }
 
-// showsLogAfter lets a person's server make up a whole log.
-func showsLogAfter(p *world.Person, log func(after uint64) []api.Entry) {
-	lies(p, func(s world.Calls) device.Server { return inventedLog{s, log} })
+// inventsLog lets a person's server make up the log of a conversation.
+func inventsLog(p *world.Person, id chat.ConversationID, log func(after uint64) []api.Entry) {
+	lies(p, func(s world.Calls) device.Server { return inventedLog{s, id, log} })
 }
 
 type inventedLog struct {
 	world.Calls
+	id  chat.ConversationID
 	log func(after uint64) []api.Entry
 }
 
-func (l inventedLog) Log(_ context.Context, _ chat.ConversationID, after uint64, _, _ int) (api.Page, error) {
+func (l inventedLog) Log(ctx context.Context, c chat.ConversationID, after uint64, limit, wait int) (api.Page, error) {
+	if c != l.id {
+		return l.Calls.Log(ctx, c, after, limit, wait)
+	}
 	return api.Page{Entries: l.log(after)}, nil
 }
 

@@ -3,11 +3,14 @@ package world
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +19,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"letterlock/agent"
 	"letterlock/api"
@@ -151,7 +157,7 @@ func (p *Partner) Copy() *Partner {
 func (p *Partner) copyFolder() string {
 	t := p.World.T
 	t.Helper()
-	to := filepath.Join(t.(interface{ TempDir() string }).TempDir(), "agent")
+	to := filepath.Join(t.TempDir(), "agent")
 	p.World.Must(os.CopyFS(to, os.DirFS(p.Home)))
 	p.World.Must(filepath.WalkDir(to, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
@@ -289,6 +295,74 @@ func (l *Loot) Reads() *mls.Group {
 	g, err := mls.UnmarshalGroup(l.Group, l.Key)
 	l.World.Must(err)
 	return g
+}
+
+// Join enters the thread by the Welcome that waits and the KeyPackage of the request, as the agent does once.
+func (l *Loot) Join() *mls.Group {
+	l.World.T.Helper()
+	w, err := l.Inbox().Welcome(l.World.Ctx())
+	l.World.Must(err)
+	kp, err := mls.UnmarshalKeyPackage(l.KeyPackage)
+	l.World.Must(err)
+	g, err := mls.Join(w.Welcome, kp, mls.JoinOptions{Signer: l.Key})
+	l.World.Must(err)
+	return g
+}
+
+// Tokens is an answer of the token endpoint.
+type Tokens struct {
+	Access  string `json:"access_token"`
+	Refresh string `json:"refresh_token"`
+}
+
+// Token makes a call of the token endpoint as the partner, proven with any key.
+func (l *Loot) Token(form url.Values, key ed25519.PrivateKey) (t Tokens, err error) {
+	address := l.World.URL + "/oauth/token"
+	form = maps.Clone(form)
+	form.Set("client_id", l.Partner)
+	form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+	form.Set("client_assertion", l.assertion())
+	r, err := http.NewRequest(http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return t, err
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("DPoP", l.World.Proof(http.MethodPost, "/oauth/token", "", key))
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return t, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err != nil {
+		return t, err
+	}
+	if answer.StatusCode >= 300 {
+		return t, chat.Errorf(chat.Forbidden, "%s", text)
+	}
+	return t, json.Unmarshal(text, &t)
+}
+
+// assertion says who the client is (RFC 7523 section 3).
+func (l *Loot) assertion() string {
+	l.World.T.Helper()
+	public := jose.JSONWebKey{Key: l.ClientKey.Public()}
+	sum, err := public.Thumbprint(crypto.SHA256)
+	l.World.Must(err)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: l.ClientKey},
+		(&jose.SignerOptions{}).WithType("JWT").WithHeader("kid", base64.RawURLEncoding.EncodeToString(sum)))
+	l.World.Must(err)
+	id := chat.NewToken()
+	now := time.Now()
+	text, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: l.Partner, Subject: l.Partner, Audience: jwt.Audience{l.World.URL},
+		ID: base64.RawURLEncoding.EncodeToString(id[:]), IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(time.Minute))}).Serialize()
+	l.World.Must(err)
+	return text
+}
+
+// Refreshed asks for new tokens by the refresh token.
+func (l *Loot) Refreshed() (Tokens, error) {
+	return l.Token(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {l.Refresh}, "resource": {l.World.URL + "/inbox"}}, l.Key)
 }
 
 // Inbox is a client with the grant's token and key.

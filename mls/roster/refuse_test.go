@@ -97,6 +97,10 @@ func TestRefusedProposalLists(t *testing.T) {
 			k := newPackage("x", func(l *LeafNode) { l.Credential = BasicCredential([]byte("1")) }, nil)
 			return []*Proposal{{Type: ProposalAdd, Add: k}}
 		}, ErrInvalid, "identity of leaf"},
+		{"add of a known signature key under a new identity", func(g *Group) []*Proposal {
+			k := newPackage("1", func(l *LeafNode) { l.Credential = BasicCredential([]byte("x")) }, nil)
+			return []*Proposal{{Type: ProposalAdd, Add: k}}
+		}, ErrInvalid, "signature key of leaf"},
 		{"add of a known encryption key", func(g *Group) []*Proposal {
 			k := newPackage("x", func(l *LeafNode) { l.EncryptionKey = g.tree.Leaf(1).EncryptionKey }, nil)
 			return []*Proposal{{Type: ProposalAdd, Add: k}}
@@ -515,8 +519,13 @@ func TestRefusedGroupInfos(t *testing.T) {
 
 // TestRefusedBytes: decoding stops at what is too large, too long or no such thing, before it spends memory.
 func TestRefusedBytes(t *testing.T) {
-	var blanks Writer
-	blanks.Opaque(make([]byte, 2*MaxLeaves+10))
+	var wide Writer // blank nodes, and a leaf that ends them
+	wide.Vector(func(w *Writer) {
+		w.Fixed(make([]byte, 2*MaxLeaves))
+		w.Optional(true)
+		w.Uint8(1)
+		newLeaf("x").Encode(w)
+	})
 	for _, c := range []struct {
 		name string
 		b    []byte
@@ -538,7 +547,7 @@ func TestRefusedBytes(t *testing.T) {
 	}{
 		{"empty", []byte{0}, "blank node"},
 		{"ends blank", []byte{1, 0}, "blank node"},
-		{"too wide", blanks.b, "leaves"},
+		{"too wide", wide.b, "leaves"},
 		{"length of a gigabyte", []byte{0xbf, 0xff, 0xff, 0xff, 0}, "truncated"},
 		{"length of eight bytes", []byte{0xc0, 0, 0, 0, 0, 0, 0, 1}, "8 bytes"},
 		{"length not shortest", []byte{0x40, 0x01, 0}, "shortest"},
