@@ -149,12 +149,17 @@ func (l *Ledger) Inclusion(ctx context.Context, leaf proof.Hash) (index int64, t
 func (l *Ledger) Wait(ctx context.Context, leaf proof.Hash) (int64, []byte, error) {
 	poll := time.NewTicker(pollTime) // another process may write
 	defer poll.Stop()
+	var absent error
 	for {
 		news := l.news()
 		index, p, err := l.Inclusion(ctx, leaf)
+		if absent != nil && err != nil && ctx.Err() != nil { // the time ended during this look: the one before counts
+			return 0, nil, absent
+		}
 		if !chat.Is(err, chat.NotFound) {
 			return index, p, err
 		}
+		absent = err
 		select {
 		case <-ctx.Done():
 			return 0, nil, err

@@ -223,6 +223,9 @@ func (s requests) GrantByAuthCode(ctx context.Context, code string) (*goidc.Gran
 	if err != nil {
 		return nil, err
 	}
+	if row.Ended { // go-oidc would answer with a code that RFC 6749 section 5.2 does not know
+		return nil, goidc.ErrNotFound
+	}
 	g, err := s.goidcGrant(row)
 	if err != nil {
 		return nil, err

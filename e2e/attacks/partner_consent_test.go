@@ -192,7 +192,7 @@ func TestWidening(t *testing.T) {
 
 	// The request: more than the agreement, or longer.
 	_, err := a.flimmer.Authorize(ctx, agent.Ask{Actions: chat.AllActions, Pick: true, Until: time.Now().Add(time.Hour)})
-	answered(t, err, chat.Invalid, "the agreement with Flimmer allows send, read only")
+	answered(t, err, chat.Invalid, "the agreement with Flimmer allows send,read only")
 	_, err = a.flimmer.Authorize(ctx, agent.Ask{Actions: chat.Send, Pick: true, Until: time.Now().Add(20 * 365 * 24 * time.Hour)})
 	answered(t, err, chat.Invalid, "")
 
