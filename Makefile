@@ -27,7 +27,7 @@ race: ## the packages that share memory, under the race detector
 	go test -race -timeout 18m ./mls/... ./delivery ./ledger ./oauth ./account ./inbox ./device ./agent ./httpd ./dpop ./vault
 
 soak: build ## 300 rounds of kill -9 under load
-	LETTERLOCK_KILL_ROUNDS=300 go test -timeout 60m -count=1 -run Kill ./e2e/durability
+	LETTERLOCK_KILL_ROUNDS=300 go test -timeout 60m -count=1 -v -run Kill ./e2e/durability
 
 mutants: ## switch off each defence in turn; its test must go red
 	go run ./e2e/mutants

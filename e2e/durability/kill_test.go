@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -39,6 +40,17 @@ func rounds(t *testing.T) int {
 // kill the folder must check clean; after each start every sender sends again what was not answered, with the same keys. In the end
 // each log must hold every acknowledged message at its acknowledged place, everything sent exactly once, and nothing that was refused.
 func TestKill(t *testing.T) {
+	for done := 0; done < rounds(t); done += roundsOfAFolder {
+		n := min(roundsOfAFolder, rounds(t)-done)
+		t.Run(fmt.Sprintf("rounds %d to %d", done+1, done+n), func(t *testing.T) { torment(t, n) })
+	}
+}
+
+// roundsOfAFolder is after how many rounds a new folder is begun: a check replays everything, so it takes longer as a folder grows.
+const roundsOfAFolder = 30
+
+// torment kills one server n times.
+func torment(t *testing.T, n int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
 	defer cancel()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -53,7 +65,6 @@ func TestKill(t *testing.T) {
 	for i, p := range people {
 		senders[i] = &sender{t: t, pair: p, log: make(map[uint64]string), open: make(map[string]message), refused: make(map[string]bool)}
 	}
-	n := rounds(t)
 	for round := range n {
 		load, stop := context.WithCancel(ctx)
 		var all sync.WaitGroup
