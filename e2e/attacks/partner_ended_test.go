@@ -81,37 +81,12 @@ func TestServerHidesTheExposure(t *testing.T) {
 	}
 }
 
-// TestNeverAcrossANewReader: Bob wrote while nobody else could read; the server holds his message back until Flimmer can. Then it does not go
-// out by itself.
-func TestNeverAcrossANewReader(t *testing.T) {
-	a := flimmer(t, chat.Send)
-	lies(a.bob, func(s world.Calls) device.Server { return noSending{s} })
-	_, err := a.bob.Send(a.w.Ctx(), a.thread, mimi.Text("between us"))
-	answered(t, err, chat.Unavailable, "")
-	a.grant = a.flimmer.GetsBy(a.alice, "", agent.Ask{Actions: chat.Send | chat.Read, Previous: a.grant})
-	a.bob.Wrap = nil
-	a.w.Must(a.bob.Sync(a.w.Ctx()))
-	shows(t, a.bob, a.thread, "(held)")
-	if log := honestLog(t, a.alice, a.thread); kinds(log, api.KindMessage) != 0 {
-		t.Fatal("the message went out")
-	}
-	if got := a.reads(); got != "" {
-		t.Fatalf("the agent reads %q", got)
-	}
-}
-
-type noSending struct{ world.Calls }
-
-func (noSending) SendMessage(context.Context, chat.ConversationID, api.Message) (api.Accepted, error) {
-	return api.Accepted{}, chat.Errorf(chat.Unavailable, "the server cannot be reached")
-}
-
 // proposed waits until the server has proposed to remove the agent, and returns the log.
 func (a *app) proposed() []api.Entry {
 	a.t.Helper()
 	calls, last := steal(a.t, a.bob).calls, uint64(0)
 	for {
-		page, err := calls.Log(a.w.Ctx(), a.thread, last, 500, 20)
+		page, err := calls.Log(a.w.Ctx(), a.thread, last, 500, 5)
 		a.w.Must(err)
 		if len(page.Entries) == 0 {
 			a.t.Fatal("the server proposed nothing")
@@ -186,9 +161,7 @@ func TestExpiry(t *testing.T) {
 	group := loot.Join()
 	ahead.Store(int64(41 * time.Second))
 	_, err = loot.Inbox().Changes(w.Ctx(), "", 10)
-	if !chat.Is(err, chat.Expired) && !chat.Is(err, chat.Unauthenticated) { // the grant is over, and its tokens with it
-		t.Fatalf("the agent was answered with %v", err)
-	}
+	answered(t, err, chat.Unauthenticated, "this access token is unknown or over")        // a token lives no longer than its grant
 	w.Must(a.bob.AddPreference(w.Ctx(), keychain.UsesApp("flimmer", keychain.UsesItNot))) // any change of a key chain wakes the sweeper
 	a.isOut(loot, func() {
 		if _, opened, _ := follows(t, group, loot.Key, honestLog(t, a.bob, a.thread)); len(opened) != 0 {
