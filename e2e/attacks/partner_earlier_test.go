@@ -89,6 +89,14 @@ func TestSendOnlyAgentOpensNothing(t *testing.T) {
 	if o := overview(t, a.alice, a.thread); len(o.Readers) != 0 {
 		t.Fatalf("readers: %v", o.Readers)
 	}
+	for _, m := range steal(t, a.alice).group(a.thread).Roster().Members() {
+		if id, err := chat.ParseIdentity(m.Identity); err != nil || id.IsAgent() {
+			t.Fatalf("%s has a leaf", m.Identity)
+		}
+	}
+	if len(l.Group) != 0 || len(l.KeyPackage) != 0 {
+		t.Fatal("the agent kept what it prepared for reading")
+	}
 }
 
 func errOf[T any](_ T, err error) error { return err }
