@@ -1,7 +1,7 @@
 // Package world gives the end-to-end tests a server that really listens and people with real devices: what happens between them crosses
 // sockets, and everybody has a folder of their own. Liars are put between a device and its server with Wrap.
 //
-// It is test code: nothing outside e2e imports it.
+// It is test code: only tests import it.
 package world
 
 import (
