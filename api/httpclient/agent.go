@@ -37,33 +37,39 @@ func (s sourced) token(ctx context.Context, old string) (string, error) { return
 
 // Grant asks what the agent may do now.
 func (a *Agent) Grant(ctx context.Context) (out api.InboxGrant, err error) {
-	return out, a.do(ctx, call{method: http.MethodGet, path: "/inbox/v1/grant", out: &out})
+	err = a.do(ctx, call{method: http.MethodGet, path: "/inbox/v1/grant", out: &out})
+	return out, err
 }
 
 // Slot fetches the newest announcement.
 func (a *Agent) Slot(ctx context.Context) (out api.InboxSlot, err error) {
-	return out, a.do(ctx, call{method: http.MethodGet, path: "/inbox/v1/slot", out: &out})
+	err = a.do(ctx, call{method: http.MethodGet, path: "/inbox/v1/slot", out: &out})
+	return out, err
 }
 
 // Post puts a letter through the slot.
 func (a *Agent) Post(ctx context.Context, r api.InboxPost) (out api.Accepted, err error) {
-	return out, a.do(ctx, call{method: http.MethodPost, path: "/inbox/v1/posts", in: r, out: &out})
+	err = a.do(ctx, call{method: http.MethodPost, path: "/inbox/v1/posts", in: r, out: &out})
+	return out, err
 }
 
 // TakeBack takes back a post.
 func (a *Agent) TakeBack(ctx context.Context, r api.InboxTakeBack) (out api.Accepted, err error) {
-	return out, a.do(ctx, call{method: http.MethodPost, path: "/inbox/v1/take-backs", in: r, out: &out})
+	err = a.do(ctx, call{method: http.MethodPost, path: "/inbox/v1/take-backs", in: r, out: &out})
+	return out, err
 }
 
 // Welcome fetches the Welcome that waits for the agent's leaf.
 func (a *Agent) Welcome(ctx context.Context) (out api.MailboxWelcome, err error) {
-	return out, a.do(ctx, call{method: http.MethodGet, path: "/inbox/v1/welcome", out: &out})
+	err = a.do(ctx, call{method: http.MethodGet, path: "/inbox/v1/welcome", out: &out})
+	return out, err
 }
 
 // Changes fetches what the agent has not seen.
 func (a *Agent) Changes(ctx context.Context, since string, limit int) (out api.InboxChanges, err error) {
 	q := url.Values{"sinceState": {since}, "limit": {strconv.Itoa(limit)}}
-	return out, a.do(ctx, call{method: http.MethodGet, path: "/inbox/v1/changes", query: q, out: &out})
+	err = a.do(ctx, call{method: http.MethodGet, path: "/inbox/v1/changes", query: q, out: &out})
+	return out, err
 }
 
 // CloseAccess hands in the receipt of an access period. It needs no token: the last receipt comes when the grant's tokens are over.
@@ -76,7 +82,8 @@ func (a *Agent) CloseAccess(ctx context.Context, receipt []byte) error {
 
 // Link makes a share link.
 func (a *Agent) Link(ctx context.Context, r api.InboxLink) (out api.InboxLinked, err error) {
-	return out, a.do(ctx, call{method: http.MethodPost, path: "/inbox/v1/links", in: r, out: &out})
+	err = a.do(ctx, call{method: http.MethodPost, path: "/inbox/v1/links", in: r, out: &out})
+	return out, err
 }
 
 // PutFigures hands in the partner's own figures for the report.

@@ -73,27 +73,32 @@ func (s *signIn) token(ctx context.Context, old string) (string, error) {
 
 // Server asks who the server is.
 func (d *Device) Server(ctx context.Context) (out api.Server, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/.well-known/letterlock", out: &out, open: true})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/.well-known/letterlock", out: &out, open: true})
+	return out, err
 }
 
 // SignUp takes a handle.
 func (d *Device) SignUp(ctx context.Context, r api.SignUp) (out api.SignedUp, err error) {
-	return out, d.do(ctx, call{method: http.MethodPost, path: "/v1/accounts", in: r, out: &out, open: true})
+	err = d.do(ctx, call{method: http.MethodPost, path: "/v1/accounts", in: r, out: &out, open: true})
+	return out, err
 }
 
 // SignIn opens a session. A refused clock is corrected once.
 func (d *Device) SignIn(ctx context.Context, r api.SignIn) (out api.Session, err error) {
-	return out, d.do(ctx, call{method: http.MethodPost, path: "/v1/sessions", in: r, out: &out, open: true})
+	err = d.do(ctx, call{method: http.MethodPost, path: "/v1/sessions", in: r, out: &out, open: true})
+	return out, err
 }
 
 // AccountByHandle fetches an account's key chain.
 func (d *Device) AccountByHandle(ctx context.Context, handle string) (out api.Account, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/v1/accounts/" + url.PathEscape(handle), out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/v1/accounts/" + url.PathEscape(handle), out: &out})
+	return out, err
 }
 
 // AccountByID fetches an account's key chain.
 func (d *Device) AccountByID(ctx context.Context, id chat.AccountID) (out api.Account, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/v1/accounts/by-id/" + id.String(), out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/v1/accounts/by-id/" + id.String(), out: &out})
+	return out, err
 }
 
 // AppendEntry adds an entry to one's own key chain.
@@ -108,22 +113,26 @@ func (d *Device) PutKeyPackages(ctx context.Context, r api.KeyPackages) error {
 
 // CountKeyPackages asks how many are left.
 func (d *Device) CountKeyPackages(ctx context.Context) (out api.KeyPackageCount, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/v1/key-packages", out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/v1/key-packages", out: &out})
+	return out, err
 }
 
 // ClaimKeyPackages takes one KeyPackage of each device of an account.
 func (d *Device) ClaimKeyPackages(ctx context.Context, r api.ClaimKeyPackages) (out api.ClaimedKeyPackages, err error) {
-	return out, d.do(ctx, call{method: http.MethodPost, path: "/v1/key-packages/claim", in: r, out: &out})
+	err = d.do(ctx, call{method: http.MethodPost, path: "/v1/key-packages/claim", in: r, out: &out})
+	return out, err
 }
 
 // ListFriends fetches friends and requests.
 func (d *Device) ListFriends(ctx context.Context) (out api.FriendList, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/v1/friends", out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/v1/friends", out: &out})
+	return out, err
 }
 
 // AddFriend asks, or accepts.
 func (d *Device) AddFriend(ctx context.Context, handle string) (out api.Friend, err error) {
-	return out, d.do(ctx, call{method: http.MethodPut, path: "/v1/friends/" + url.PathEscape(handle), out: &out})
+	err = d.do(ctx, call{method: http.MethodPut, path: "/v1/friends/" + url.PathEscape(handle), out: &out})
+	return out, err
 }
 
 // RemoveFriend declines, takes back or ends.
@@ -133,33 +142,39 @@ func (d *Device) RemoveFriend(ctx context.Context, handle string) error {
 
 // Found founds a conversation.
 func (d *Device) Found(ctx context.Context, r api.NewConversation) (out api.Conversation, err error) {
-	return out, d.do(ctx, call{method: http.MethodPost, path: "/v1/conversations", in: r, out: &out})
+	err = d.do(ctx, call{method: http.MethodPost, path: "/v1/conversations", in: r, out: &out})
+	return out, err
 }
 
 // ListConversations fetches the account's conversations.
 func (d *Device) ListConversations(ctx context.Context) (out api.ConversationList, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/v1/conversations", out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/v1/conversations", out: &out})
+	return out, err
 }
 
 // GetConversation fetches one conversation.
 func (d *Device) GetConversation(ctx context.Context, c chat.ConversationID) (out api.Conversation, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: conversation(c, ""), out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: conversation(c, ""), out: &out})
+	return out, err
 }
 
 // Commit hands in a commit.
 func (d *Device) Commit(ctx context.Context, c chat.ConversationID, r api.Commit) (out api.Accepted, err error) {
-	return out, d.do(ctx, call{method: http.MethodPost, path: conversation(c, "/commits"), in: r, out: &out})
+	err = d.do(ctx, call{method: http.MethodPost, path: conversation(c, "/commits"), in: r, out: &out})
+	return out, err
 }
 
 // SendMessage hands in a message.
 func (d *Device) SendMessage(ctx context.Context, c chat.ConversationID, r api.Message) (out api.Accepted, err error) {
-	return out, d.do(ctx, call{method: http.MethodPost, path: conversation(c, "/messages"), in: r, out: &out})
+	err = d.do(ctx, call{method: http.MethodPost, path: conversation(c, "/messages"), in: r, out: &out})
+	return out, err
 }
 
 // Log reads a conversation's log, waiting for news if there are none.
 func (d *Device) Log(ctx context.Context, c chat.ConversationID, after uint64, limit int, waitSeconds int) (out api.Page, err error) {
 	q := url.Values{"after": {strconv.FormatUint(after, 10)}, "limit": {strconv.Itoa(limit)}, "wait": {strconv.Itoa(waitSeconds)}}
-	return out, d.do(ctx, call{method: http.MethodGet, path: conversation(c, "/log"), query: q, out: &out, wait: seconds(waitSeconds)})
+	err = d.do(ctx, call{method: http.MethodGet, path: conversation(c, "/log"), query: q, out: &out, wait: seconds(waitSeconds)})
+	return out, err
 }
 
 // DeleteMessage replaces an entry by its tombstone.
@@ -170,7 +185,8 @@ func (d *Device) DeleteMessage(ctx context.Context, c chat.ConversationID, seq u
 // Welcomes reads the device's mailbox, waiting for something if it is empty.
 func (d *Device) Welcomes(ctx context.Context, waitSeconds int) (out api.Mailbox, err error) {
 	q := url.Values{"wait": {strconv.Itoa(waitSeconds)}}
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/v1/welcomes", query: q, out: &out, wait: seconds(waitSeconds)})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/v1/welcomes", query: q, out: &out, wait: seconds(waitSeconds)})
+	return out, err
 }
 
 // DeleteWelcome takes a Welcome out of the mailbox.
@@ -180,7 +196,8 @@ func (d *Device) DeleteWelcome(ctx context.Context, id chat.MessageID) error {
 
 // OwnCount asks how many messages of this device the server took in the current epoch.
 func (d *Device) OwnCount(ctx context.Context, c chat.ConversationID) (out api.OwnCount, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: conversation(c, "/own-count"), out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: conversation(c, "/own-count"), out: &out})
+	return out, err
 }
 
 func conversation(c chat.ConversationID, rest string) string {
@@ -189,40 +206,47 @@ func conversation(c chat.ConversationID, rest string) string {
 
 // ListPartners fetches every partner.
 func (d *Device) ListPartners(ctx context.Context) (out api.PartnerList, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/v1/partners", out: &out, open: true})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/v1/partners", out: &out, open: true})
+	return out, err
 }
 
 // GetConsent fetches what a partner asks for.
 func (d *Device) GetConsent(ctx context.Context, request string) (out api.ConsentRequest, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: consent(request, ""), out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: consent(request, ""), out: &out})
+	return out, err
 }
 
 // PutGrant hands in a control entry.
 func (d *Device) PutGrant(ctx context.Context, r api.PutGrant) (out api.Record, err error) {
-	return out, d.do(ctx, call{method: http.MethodPost, path: "/v1/grants", in: r, out: &out})
+	err = d.do(ctx, call{method: http.MethodPost, path: "/v1/grants", in: r, out: &out})
+	return out, err
 }
 
 // FinishConsent asks for the code, after the commit.
 func (d *Device) FinishConsent(ctx context.Context, request string) (out api.Redirect, err error) {
-	return out, d.do(ctx, call{method: http.MethodPost, path: consent(request, "/finish"), out: &out})
+	err = d.do(ctx, call{method: http.MethodPost, path: consent(request, "/finish"), out: &out})
+	return out, err
 }
 
 // RefuseConsent says no.
 func (d *Device) RefuseConsent(ctx context.Context, request string) (out api.Redirect, err error) {
-	return out, d.do(ctx, call{method: http.MethodPost, path: consent(request, "/refuse"), out: &out})
+	err = d.do(ctx, call{method: http.MethodPost, path: consent(request, "/refuse"), out: &out})
+	return out, err
 }
 
 func consent(request, rest string) string { return "/v1/consents/" + url.PathEscape(request) + rest }
 
 // ListGrants fetches the account's grants.
 func (d *Device) ListGrants(ctx context.Context) (out api.GrantList, err error) {
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/v1/grants", out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/v1/grants", out: &out})
+	return out, err
 }
 
 // Records fetches a part of the account's history.
 func (d *Device) Records(ctx context.Context, r api.RecordQuery) (out api.RecordList, err error) {
 	q := url.Values{"partner": {r.Partner}, "chain": {r.Chain}, "from": {strconv.FormatUint(r.From, 10)}, "limit": {strconv.Itoa(r.Limit)}}
-	return out, d.do(ctx, call{method: http.MethodGet, path: "/v1/records", query: q, out: &out})
+	err = d.do(ctx, call{method: http.MethodGet, path: "/v1/records", query: q, out: &out})
+	return out, err
 }
 
 // InclusionProof fetches the C2SP tlog-proof of a leaf, waiting until it is in the log.
@@ -253,7 +277,8 @@ func (d *Device) ConsistencyProof(ctx context.Context, from, to int64) ([][32]by
 
 // log reads from the public log, which needs no token.
 func (d *Device) log(ctx context.Context, path string, q url.Values, waitSeconds int) (text []byte, err error) {
-	return text, d.do(ctx, call{method: http.MethodGet, path: path, query: q, out: &text, open: true, wait: seconds(waitSeconds)})
+	err = d.do(ctx, call{method: http.MethodGet, path: path, query: q, out: &text, open: true, wait: seconds(waitSeconds)})
+	return text, err
 }
 
 // Bundle fetches everything a stranger needs to check the account's history with a partner.
