@@ -136,27 +136,34 @@ func askSecret(c *cobra.Command, prompt string) ([]byte, error) {
 	return []byte(strings.TrimSpace(line)), nil
 }
 
+// inFolder opens the device's folder for a command, and its connection for when the command dials.
+func (f *clientFlags) inFolder(run func(v *vault.Vault, l *line) error) (err error) {
+	v, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	l, err := newLine(v)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.keep()) }()
+	return run(v, l)
+}
+
 // with runs a command with the device of the folder.
 func (f *clientFlags) with(run func(ctx context.Context, c *cobra.Command, d *device.Client, args []string) error) func(*cobra.Command, []string) error {
-	return func(c *cobra.Command, args []string) (err error) {
-		v, err := f.open()
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, v.Close()) }()
-		l, err := newLine(v)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, l.keep()) }()
-		d, err := device.Open(device.Config{State: DeviceState(v), Dial: l.dial})
-		if err != nil {
-			return err
-		}
-		if err := afterRestore(v, d); err != nil {
-			return err
-		}
-		return run(c.Context(), c, d, args)
+	return func(c *cobra.Command, args []string) error {
+		return f.inFolder(func(v *vault.Vault, l *line) error {
+			d, err := device.Open(device.Config{State: DeviceState(v), Dial: l.dial})
+			if err != nil {
+				return err
+			}
+			if err := afterRestore(v, d); err != nil {
+				return err
+			}
+			return run(c.Context(), c, d, args)
+		})
 	}
 }
 

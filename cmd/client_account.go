@@ -37,29 +37,24 @@ func (f *clientFlags) signupCommand() *cobra.Command {
 		Short:   "Take a handle on a server; shows the recovery phrase, once",
 		Example: `  letterlock client --home ./alice signup alice --server http://127.0.0.1:8080`,
 		Args:    args(1, 1),
-		RunE: func(c *cobra.Command, args []string) (err error) {
-			v, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, v.Close()) }()
-			l := &line{vault: v}
-			defer func() { err = errors.Join(err, l.keep()) }()
-			d, phrase, err := device.SignUp(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial}, server, args[0], name)
-			if err != nil {
-				return err
-			}
-			out := struct {
-				device.Self
-				Recovery string `json:"recovery_phrase"`
-			}{d.Self(), phrase}
-			err = f.answer(c, out, func(w io.Writer) {
-				fmt.Fprintf(w, "You are %s on %s.\n\nYour recovery phrase. It is shown once and kept nowhere: write it down.\nWho has it can take over the account; without it a lost device cannot be replaced.\n\n%s\n", args[0], out.Host, wrapWords(phrase, 6))
+		RunE: func(c *cobra.Command, args []string) error {
+			return f.inFolder(func(v *vault.Vault, l *line) error {
+				d, phrase, err := device.SignUp(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial}, server, args[0], name)
+				if err != nil {
+					return err
+				}
+				out := struct {
+					device.Self
+					Recovery string `json:"recovery_phrase"`
+				}{d.Self(), phrase}
+				err = f.answer(c, out, func(w io.Writer) {
+					fmt.Fprintf(w, "You are %s on %s.\n\nYour recovery phrase. It is shown once and kept nowhere: write it down.\nWho has it can take over the account; without it a lost device cannot be replaced.\n\n%s\n", args[0], out.Host, wrapWords(phrase, 6))
+				})
+				if err != nil {
+					return err
+				}
+				return d.PhraseShown()
 			})
-			if err != nil {
-				return err
-			}
-			return d.PhraseShown()
 		},
 	}
 	c.Flags().StringVar(&server, "server", os.Getenv("LETTERLOCK_SERVER"), "the server's URL (LETTERLOCK_SERVER)")
@@ -92,24 +87,19 @@ func (f *clientFlags) recoverCommand() *cobra.Command {
 		Short:   "Add this device to an account by its recovery phrase (asked for, or read from standard input)",
 		Example: `  letterlock client --home ./new-phone recover alice --server http://127.0.0.1:8080`,
 		Args:    args(1, 1),
-		RunE: func(c *cobra.Command, args []string) (err error) {
+		RunE: func(c *cobra.Command, args []string) error {
 			phrase, err := askSecret(c, "Recovery phrase: ")
 			if err != nil {
 				return err
 			}
-			v, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, v.Close()) }()
-			l := &line{vault: v}
-			defer func() { err = errors.Join(err, l.keep()) }()
-			d, err := device.Recover(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial}, server, args[0], name, string(phrase))
-			if err != nil {
-				return err
-			}
-			return f.answer(c, d.Self(), func(w io.Writer) {
-				fmt.Fprintf(w, "This device belongs to %s now. Your conversations return when a friend or another device of yours is online.\n", args[0])
+			return f.inFolder(func(v *vault.Vault, l *line) error {
+				d, err := device.Recover(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial}, server, args[0], name, string(phrase))
+				if err != nil {
+					return err
+				}
+				return f.answer(c, d.Self(), func(w io.Writer) {
+					fmt.Fprintf(w, "This device belongs to %s now. Your conversations return when a friend or another device of yours is online.\n", args[0])
+				})
 			})
 		},
 	}
@@ -266,21 +256,18 @@ func (f *clientFlags) backupCommand() *cobra.Command {
 		Use: "backup FILE", Short: "Write everything this device has into one encrypted file", Args: args(1, 1),
 		Example: "  letterlock client --home ./alice backup alice.backup --backup-passphrase-file ./secret",
 		RunE: func(c *cobra.Command, a []string) (err error) {
-			v, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, v.Close()) }()
-			file, err := os.OpenFile(a[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if err != nil {
-				return chat.Wrap(chat.Exists, err, "the backup file cannot be made")
-			}
-			err = v.Backup(file, vault.Options{Passphrase: f.backupPassphrase(c, passphrase)})
-			if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-				os.Remove(a[0])
-				return err
-			}
-			return f.answer(c, map[string]string{"file": a[0]}, func(w io.Writer) { fmt.Fprintf(w, "Everything is in %s, encrypted with your passphrase.\n", a[0]) })
+			return f.inFolder(func(v *vault.Vault, _ *line) error {
+				file, err := os.OpenFile(a[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+				if err != nil {
+					return chat.Wrap(chat.Exists, err, "the backup file cannot be made")
+				}
+				err = v.Backup(file, vault.Options{Passphrase: f.backupPassphrase(c, passphrase)})
+				if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+					os.Remove(a[0])
+					return err
+				}
+				return f.answer(c, map[string]string{"file": a[0]}, func(w io.Writer) { fmt.Fprintf(w, "Everything is in %s, encrypted with your passphrase.\n", a[0]) })
+			})
 		},
 	}
 	c.Flags().StringVar(&passphrase, "backup-passphrase-file", "", "read the passphrase from this file instead of asking")
