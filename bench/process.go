@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,10 +35,19 @@ func FreeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// Start runs `EXECUTABLE serve` on a data folder and waits until it answers. wrap stands before the command, if not empty: strace, say.
-func Start(ctx context.Context, executable, dataDir, address string, wrap ...string) (*Process, error) {
-	args := append(wrap, executable, "serve", "--data", dataDir, "--listen", address, "--no-limits-for-loopback")
-	p := &Process{URL: "http://" + address, cmd: exec.Command(args[0], args[1:]...), log: &tail{}, done: make(chan struct{})}
+// ServerOptions say which server Start starts, and how.
+type ServerOptions struct {
+	Executable string // letterlock
+	DataDir    string
+	Address    string   // HOST:PORT
+	Args       []string // more of serve's flags
+	Wrap       []string // what stands before the command: strace, say
+}
+
+// Start runs `letterlock serve` and waits until it answers.
+func Start(ctx context.Context, o ServerOptions) (*Process, error) {
+	args := slices.Concat(o.Wrap, []string{o.Executable, "serve", "--data", o.DataDir, "--listen", o.Address, "--no-limits-for-loopback"}, o.Args)
+	p := &Process{URL: "http://" + o.Address, cmd: exec.Command(args[0], args[1:]...), log: &tail{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		return nil, err

@@ -140,7 +140,7 @@ func (b *benchSend) start(cmd *cobra.Command) (server *bench.Process, stop func(
 	}
 	address, err := bench.FreeAddress()
 	if err == nil {
-		server, err = bench.Start(cmd.Context(), executable, filepath.Join(dir, "data"), address)
+		server, err = bench.Start(cmd.Context(), bench.ServerOptions{Executable: executable, DataDir: filepath.Join(dir, "data"), Address: address})
 	}
 	if err != nil {
 		os.RemoveAll(dir)

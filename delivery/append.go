@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,7 +57,7 @@ type appender struct {
 	wake   chan struct{} // capacity 1
 
 	now     int64 // ms, of the last batch: time in a log does not go back
-	touched []*conversation
+	entries []store.Entry
 	next    map[*conversation]*tail // where the batch being written leaves each conversation
 }
 
@@ -183,16 +184,13 @@ func (a *appender) process(batch []*item) {
 func (a *appender) write(batch []*item) error {
 	a.reload(batch)
 	a.now = max(a.now, a.service.Now().UnixMilli())
+	if !slices.ContainsFunc(batch, func(it *item) bool { return it.apply != nil }) {
+		return a.writeMessages(batch)
+	}
 	return a.service.Store.AppendBatch(context.Background(), func(b *store.Batch) error {
 		clear(a.next)
 		for _, it := range batch {
-			t := a.next[it.conv]
-			if t == nil {
-				t = &tail{}
-				*t = it.conv.tail
-				a.next[it.conv] = t
-			}
-			if err := a.writeOne(b, it, t); err != nil {
+			if err := a.writeOne(b, it, a.tailOf(it.conv)); err != nil {
 				return err
 			}
 		}
@@ -200,16 +198,52 @@ func (a *appender) write(batch []*item) error {
 	})
 }
 
-// writeOne adds one item to the batch, or sets its err. The error that it returns is the transaction's.
-func (a *appender) writeOne(b *store.Batch, it *item, t *tail) error {
+// writeMessages writes a batch of messages alone, which is nearly every batch.
+func (a *appender) writeMessages(batch []*item) error {
+	clear(a.next)
+	a.entries = a.entries[:0]
+	for _, it := range batch {
+		if t := a.tailOf(it.conv); a.place(it, t) {
+			t.seq++
+			a.entries = append(a.entries, it.entry)
+		}
+	}
+	defer clear(a.entries)
+	if len(a.entries) == 0 {
+		return nil
+	}
+	return a.service.Store.AppendEntries(context.Background(), a.entries)
+}
+
+// tailOf is where the batch being written leaves a conversation.
+func (a *appender) tailOf(c *conversation) *tail {
+	t := a.next[c]
+	if t == nil {
+		t = &tail{}
+		*t = c.tail
+		a.next[c] = t
+	}
+	return t
+}
+
+// place gives an item its place in the log, or sets its err.
+func (a *appender) place(it *item, t *tail) bool {
 	if t.lost {
 		it.err = chat.Errorf(chat.Unavailable, "the server could not read the conversation: send it again with the same key")
-		return nil
+		return false
 	}
 	if it.err = t.head.admit(it); it.err != nil {
-		return nil
+		return false
 	}
 	it.entry.Seq, it.entry.At = t.seq+1, a.now
+	return true
+}
+
+// writeOne adds one item to the batch, or sets its err. The error that it returns is the transaction's.
+func (a *appender) writeOne(b *store.Batch, it *item, t *tail) error {
+	if !a.place(it, t) {
+		return nil
+	}
 	if it.apply == nil {
 		t.seq++
 		return b.Append(it.entry)

@@ -16,11 +16,22 @@ type Batch struct {
 	args []any
 }
 
-// AppendBatch is the hot call: fill puts entries of any conversations into one write transaction, with one sync for all. When it
-// returns nil, all of them are durable; when it returns an error, none is. Like the function of Update, fill may run more than once.
+// AppendEntries is the hot call: entries of any conversations in one transaction, with one sync for all. When it returns nil, all of them
+// are durable; when it returns an error, none is, unless the commit itself failed.
 //
 // The caller gives the sequence numbers, so that nothing is read or counted here; (conversation, seq) and (conversation, dedup) are
 // unique keys, and a batch that would break one is refused whole with ErrExists.
+func (s *Store) AppendEntries(ctx context.Context, entries []Entry) error {
+	err := s.retry(ctx, func() error { return s.engine.AppendEntries(ctx, entries) })
+	if err != nil && s.engine.Duplicate(err) {
+		return ErrExists
+	}
+	return err
+}
+
+// AppendBatch is AppendEntries for a batch that also holds entries with more beside them, like commits: fill puts entries of any
+// conversations into one write transaction, with one sync for all, under the same promise. Like the function of Update, fill may run
+// more than once.
 func (s *Store) AppendBatch(ctx context.Context, fill func(*Batch) error) error {
 	err := s.Update(ctx, func(tx *Tx) error {
 		b := &Batch{tx: tx}
@@ -126,14 +137,24 @@ func (tx *Tx) insertEntries(args []any, i int) error {
 // prepareBatch prepares the statements of the hot path on the writer's connections, once.
 func (s *Store) prepareBatch(ctx context.Context) (err error) {
 	for i, rows := range rowsPerInsert {
-		if s.inserts[i], err = s.engine.Writer().PrepareContext(ctx, insertSQL(rows)); err != nil {
+		if s.inserts[i], err = s.engine.Writer().PrepareContext(ctx, InsertEntries(rows)); err != nil {
 			return fmt.Errorf("store: prepare: %w", err)
 		}
 	}
 	return nil
 }
 
-func insertSQL(rows int) string {
+// EntryArgs are the values of entries in the order of InsertEntries, for engines.
+func EntryArgs(entries []Entry) []any {
+	args := make([]any, 0, len(entries)*entryFields)
+	for i := range entries {
+		args = appendArgs(args, &entries[i])
+	}
+	return args
+}
+
+// InsertEntries is the statement that inserts so many entries, for engines.
+func InsertEntries(rows int) string {
 	var s strings.Builder
 	s.WriteString(`INSERT INTO entries (` + entryColumns + `) VALUES `)
 	for i := range rows * entryFields {

@@ -43,6 +43,9 @@ type Engine interface {
 	Retryable(err error) bool
 	// Duplicate reports whether err is a primary or unique key that was there already.
 	Duplicate(err error) bool
+	// AppendEntries writes entries in one transaction of its own, in the engine's fastest form: all of them durable when it returns
+	// nil. After an error nothing is there, unless the error came from the commit itself, which may have been saved.
+	AppendEntries(ctx context.Context, entries []Entry) error
 	// Close releases everything; what was acknowledged stays.
 	Close() error
 }
@@ -94,8 +97,13 @@ type Tx struct {
 
 // Update runs fn in one write transaction; see the contract above.
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
+	return s.retry(ctx, func() error { return s.once(ctx, s.engine.Writer(), true, fn) })
+}
+
+// retry runs a transaction again while it fails for no fault of its own.
+func (s *Store) retry(ctx context.Context, transaction func() error) error {
 	for try := 1; ; try++ {
-		err := s.once(ctx, s.engine.Writer(), true, fn)
+		err := transaction()
 		if err == nil || !s.engine.Retryable(err) || try == maxTries {
 			return err
 		}

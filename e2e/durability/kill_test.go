@@ -56,7 +56,7 @@ func torment(t *testing.T, n int) {
 	dir := filepath.Join(t.TempDir(), "data")
 	address, err := bench.FreeAddress()
 	must(t, err)
-	server, err := bench.Start(ctx, binary, dir, address)
+	server, err := bench.Start(ctx, bench.ServerOptions{Executable: binary, DataDir: dir, Address: address})
 	must(t, err)
 	defer func() { server.Kill() }()
 	people, err := bench.NewPairs(ctx, server.URL, pairs, func(int) {})
@@ -79,7 +79,7 @@ func torment(t *testing.T, n int) {
 		if out, err := exec.CommandContext(ctx, binary, "check", "--data", dir).CombinedOutput(); err != nil {
 			t.Fatalf("round %d: check: %v\n%s", round, err, out)
 		}
-		if server, err = bench.Start(ctx, binary, dir, address); err != nil {
+		if server, err = bench.Start(ctx, bench.ServerOptions{Executable: binary, DataDir: dir, Address: address}); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		if people[0].Unfinished() {

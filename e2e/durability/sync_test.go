@@ -30,8 +30,8 @@ func TestNoAcknowledgementPrecedesItsSync(t *testing.T) {
 	address, err := bench.FreeAddress()
 	must(t, err)
 	trace := filepath.Join(t.TempDir(), "trace")
-	server, err := bench.Start(ctx, binary, filepath.Join(t.TempDir(), "data"), address,
-		strace, "-D", "-f", "-qq", "-y", "-xx", "-s", "5000", "-e", "trace=write,writev,sendto,sendmsg,pwrite64,pwritev,fsync,fdatasync", "-o", trace)
+	server, err := bench.Start(ctx, bench.ServerOptions{Executable: binary, DataDir: filepath.Join(t.TempDir(), "data"), Address: address,
+		Wrap: []string{strace, "-D", "-f", "-qq", "-y", "-xx", "-s", "5000", "-e", "trace=write,writev,sendto,sendmsg,pwrite64,pwritev,fsync,fdatasync", "-o", trace}})
 	must(t, err)
 	stopped := false
 	defer func() {

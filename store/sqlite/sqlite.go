@@ -54,7 +54,25 @@ func open(path, lock string) (*sql.DB, error) {
 func (e *engine) Writer() *sql.DB        { return e.writer }
 func (e *engine) Reader() *sql.DB        { return e.reader }
 func (e *engine) Dialect() goose.Dialect { return goose.DialectSQLite3 }
-func (e *engine) Close() error           { return errors.Join(e.reader.Close(), e.writer.Close()) }
+
+// AppendEntries writes the batch by statements of many rows.
+func (e *engine) AppendEntries(ctx context.Context, entries []store.Entry) error {
+	tx, err := e.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // after a commit this does nothing
+	for len(entries) > 0 {
+		n := min(len(entries), 16)
+		if _, err := tx.ExecContext(ctx, store.InsertEntries(n), store.EntryArgs(entries[:n])...); err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	return tx.Commit()
+}
+
+func (e *engine) Close() error { return errors.Join(e.reader.Close(), e.writer.Close()) }
 
 // Retryable is true for SQLITE_BUSY (5) and SQLITE_LOCKED (6) and their extended codes.
 func (e *engine) Retryable(err error) bool {
