@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"letterlock/chat"
 )
 
 // rowsPerInsert is how many entries one statement writes: the most that fit are written first.
@@ -101,29 +103,28 @@ func (b *Batch) flush() error {
 	return nil
 }
 
+// entryFields is how many columns an entry has.
 const entryFields = 11
 
-func appendArgs(args []any, e *Entry) []any {
-	tombstone := int64(0)
-	if e.Tombstone {
-		tombstone = 1
-	}
+// EntryValues are the values of an entry in the order of EntryColumns, as drivers take them: int64, []byte, nil.
+func EntryValues(e *Entry) [entryFields]any {
 	account, device := e.Account[:], e.Device[:]
 	if e.Account.IsZero() {
 		account = empty
 	}
-	if e.Device == (Entry{}).Device {
+	if e.Device == (chat.DeviceID{}) {
 		device = empty
 	}
 	var dedup any
 	if e.Dedup != nil {
 		dedup = e.Dedup
 	}
-	extra := e.Extra
-	if extra == nil {
-		extra = empty
-	}
-	return append(args, e.Conversation[:], int64(e.Seq), int64(e.Kind), int64(e.Epoch), e.At, account, device, dedup, tombstone, e.Body, extra)
+	return [entryFields]any{e.Conversation[:], int64(e.Seq), int64(e.Kind), int64(e.Epoch), e.At, account, device, dedup, flag(e.Tombstone), e.Body, notNull(e.Extra)}
+}
+
+func appendArgs(args []any, e *Entry) []any {
+	values := EntryValues(e)
+	return append(args, values[:]...)
 }
 
 var empty = []byte{}
@@ -137,26 +138,16 @@ func (tx *Tx) insertEntries(args []any, i int) error {
 // prepareBatch prepares the statements of the hot path on the writer's connections, once.
 func (s *Store) prepareBatch(ctx context.Context) (err error) {
 	for i, rows := range rowsPerInsert {
-		if s.inserts[i], err = s.engine.Writer().PrepareContext(ctx, InsertEntries(rows)); err != nil {
+		if s.inserts[i], err = s.engine.Writer().PrepareContext(ctx, insertEntries(rows)); err != nil {
 			return fmt.Errorf("store: prepare: %w", err)
 		}
 	}
 	return nil
 }
 
-// EntryArgs are the values of entries in the order of InsertEntries, for engines.
-func EntryArgs(entries []Entry) []any {
-	args := make([]any, 0, len(entries)*entryFields)
-	for i := range entries {
-		args = appendArgs(args, &entries[i])
-	}
-	return args
-}
-
-// InsertEntries is the statement that inserts so many entries, for engines.
-func InsertEntries(rows int) string {
+func insertEntries(rows int) string {
 	var s strings.Builder
-	s.WriteString(`INSERT INTO entries (` + entryColumns + `) VALUES `)
+	s.WriteString(`INSERT INTO entries (` + EntryColumns + `) VALUES `)
 	for i := range rows * entryFields {
 		switch {
 		case i == 0:

@@ -22,7 +22,8 @@ type Entry struct {
 	Extra        []byte
 }
 
-const entryColumns = `conversation, seq, kind, epoch, at, account, device, dedup, tombstone, body, extra`
+// EntryColumns are the columns of an entry, for engines that append in a form of their own.
+const EntryColumns = `conversation, seq, kind, epoch, at, account, device, dedup, tombstone, body, extra`
 
 func scanEntry(scan func(...any) error) (e Entry, err error) {
 	var conversation, account, device []byte
@@ -43,21 +44,21 @@ func (tx *Tx) LastSeq(id chat.ConversationID) (seq uint64, err error) {
 // Entry reads one entry.
 func (tx *Tx) Entry(id chat.ConversationID, seq uint64) (Entry, error) {
 	return scanEntry(func(dst ...any) error {
-		return tx.one(dst, `SELECT `+entryColumns+` FROM entries WHERE conversation = $1 AND seq = $2`, id[:], int64(seq))
+		return tx.one(dst, `SELECT `+EntryColumns+` FROM entries WHERE conversation = $1 AND seq = $2`, id[:], int64(seq))
 	})
 }
 
 // EntryByDedup reads the entry that was sent with a dedup key.
 func (tx *Tx) EntryByDedup(id chat.ConversationID, dedup []byte) (Entry, error) {
 	return scanEntry(func(dst ...any) error {
-		return tx.one(dst, `SELECT `+entryColumns+` FROM entries WHERE conversation = $1 AND dedup = $2`, id[:], dedup)
+		return tx.one(dst, `SELECT `+EntryColumns+` FROM entries WHERE conversation = $1 AND dedup = $2`, id[:], dedup)
 	})
 }
 
 // Entries reads a log in order: after the given sequence number, at most limit entries, and no more once size bytes of bodies are
 // passed (but at least one).
 func (tx *Tx) Entries(id chat.ConversationID, after uint64, limit, size int) (entries []Entry, err error) {
-	rows, err := tx.tx.QueryContext(tx.ctx, `SELECT `+entryColumns+` FROM entries WHERE conversation = $1 AND seq > $2 ORDER BY seq LIMIT $3`,
+	rows, err := tx.tx.QueryContext(tx.ctx, `SELECT `+EntryColumns+` FROM entries WHERE conversation = $1 AND seq > $2 ORDER BY seq LIMIT $3`,
 		id[:], int64(after), limit)
 	if err != nil {
 		return nil, err
