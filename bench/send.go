@@ -2,6 +2,8 @@ package bench
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -52,6 +54,7 @@ type link struct {
 
 	window  int // to keep in flight; 0: none by itself
 	request uint32
+	out     []api.Frame
 	acked   atomic.Int64
 	got     atomic.Int64
 	measure atomic.Bool
@@ -87,11 +90,20 @@ func connect(ctx context.Context, p *Pair, since int64) (*link, error) {
 	return l, nil
 }
 
-func (l *link) send(size int, due time.Time) error {
+// prepare adds a message to those that leave together.
+func (l *link) prepare(size int, due time.Time) {
 	l.request++
-	key := chat.NewToken()
-	return l.a.Send(api.Frame{Type: api.FrameSend, Request: l.request, Conversation: l.Conversation, Dedup: [16]byte(key[:16]),
-		Message: l.Message(size, int64(due.Sub(began)))})
+	f := api.Frame{Type: api.FrameSend, Request: l.request, Conversation: l.Conversation, Message: l.Message(size, int64(due.Sub(began)))}
+	rand.Read(f.Dedup[:])
+	binary.BigEndian.PutUint64(f.Dedup[:], uint64(time.Now().UnixMilli())<<16|uint64(f.Dedup[7]))
+	l.out = append(l.out, f)
+}
+
+// flush sends them in one message.
+func (l *link) flush() error {
+	err := l.a.Send(l.out...)
+	l.out = l.out[:0]
+	return err
 }
 
 // listen receives on both connections until ctx ends, checks order, and keeps the window full.
@@ -105,9 +117,10 @@ func (l *link) listen(ctx context.Context, size int) error {
 func (l *link) receive(ctx context.Context, s *httpclient.Stream, side, size int) error {
 	if side == 0 { // the sender fills its window; each ack brings the next message
 		for range l.window {
-			if err := l.send(size, time.Now()); err != nil {
-				return err
-			}
+			l.prepare(size, time.Now())
+		}
+		if err := l.flush(); err != nil {
+			return err
 		}
 	}
 	for {
@@ -131,9 +144,12 @@ func (l *link) receive(ctx context.Context, s *httpclient.Stream, side, size int
 		if f.Type == api.FrameAck {
 			l.acked.Add(1)
 			if l.window > 0 {
-				if err := l.send(size, time.Now()); err != nil && ctx.Err() == nil {
-					return err
-				}
+				l.prepare(size, time.Now())
+			}
+		}
+		if len(l.out) > 0 && !s.More() && side == 0 {
+			if err := l.flush(); err != nil && ctx.Err() == nil {
+				return err
 			}
 		}
 		if f.Type == api.FrameEntry {
@@ -282,7 +298,9 @@ func Rate(ctx context.Context, pairs []*Pair, rate int, o SendOptions) (lat Late
 		if err := r.wait(ctx, time.Until(due)); err != nil {
 			return lat, err
 		}
-		if err := r.links[n%len(r.links)].send(o.Size, due); err != nil {
+		l := r.links[n%len(r.links)]
+		l.prepare(o.Size, due)
+		if err := l.flush(); err != nil {
 			return lat, err
 		}
 	}

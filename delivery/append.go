@@ -45,8 +45,8 @@ const (
 	maxBatchBytes  = 8 << 20
 )
 
-// appender is the one goroutine that writes the logs of its shard of conversations. It writes whatever is queued in one transaction,
-// at once: while one batch is being synced the next one gathers by itself.
+// appender writes the logs of its shard of conversations. One goroutine writes whatever is queued in one transaction, at once: while
+// one batch is being synced the next one gathers by itself. Another tells everybody of what is durable, while the next is written.
 type appender struct {
 	service *Service
 
@@ -59,11 +59,22 @@ type appender struct {
 	now     int64 // ms, of the last batch: time in a log does not go back
 	entries []store.Entry
 	next    map[*conversation]*tail // where the batch being written leaves each conversation
+
+	durable chan []*item    // to be told of, in order
+	touched []*conversation // by the batch that is being told of
+	told    chan []*item    // so many batches were told of; to be filled again
 }
 
 func newAppender(s *Service) *appender {
-	return &appender{service: s, wake: make(chan struct{}, 1), next: make(map[*conversation]*tail)}
+	a := &appender{service: s, wake: make(chan struct{}, 1), next: make(map[*conversation]*tail), durable: make(chan []*item), told: make(chan []*item, batches)}
+	for range batches {
+		a.told <- nil
+	}
+	return a
 }
+
+// batches is how many there are at a time: one being written, one being told of.
+const batches = 2
 
 // put queues an item, which will be answered unless put fails.
 func (a *appender) put(it *item) error {
@@ -120,12 +131,21 @@ func (a *appender) take(batch []*item) (_ []*item, closed bool) {
 }
 
 func (a *appender) run() {
-	var batch []*item
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		for batch := range a.durable {
+			a.tell(batch)
+			clear(batch)
+			a.told <- batch[:0]
+		}
+	})
+	defer telling.Wait()
+	defer close(a.durable)
+	batch := <-a.told
 	for {
-		clear(batch)
 		var closed bool
-		if batch, closed = a.take(batch[:0]); len(batch) > 0 {
-			a.process(batch)
+		if batch, closed = a.take(batch); len(batch) > 0 {
+			batch = a.process(batch)
 		} else if closed {
 			return
 		} else {
@@ -134,50 +154,77 @@ func (a *appender) run() {
 	}
 }
 
-// process writes a batch and answers every item of it.
-func (a *appender) process(batch []*item) {
+// process writes a batch and has every item of it answered. It returns an empty one.
+func (a *appender) process(batch []*item) []*item {
 	start := time.Now()
 	err := a.write(batch)
+	var again []*item
 	if errors.Is(err, store.ErrExists) {
 		// Somebody sent something again. The batch was refused whole: answer what was there already, write the rest.
-		var again []*item
 		if batch, again, err = a.apart(batch); err == nil {
 			err = a.write(batch)
 		}
-		defer func() {
-			if len(again) > 0 {
-				a.process(again)
-			}
-		}()
 	}
 	if err != nil {
 		a.fail(batch, err)
-		return
+		batch = batch[:0]
+	} else {
+		a.advance()
+		if f := a.service.ObserveBatch; f != nil {
+			f(len(batch), time.Since(start))
+		}
+		a.durable <- batch
+		batch = <-a.told
 	}
+	if len(again) > 0 {
+		batch = a.process(append(batch, again...))
+	}
+	return batch
+}
+
+// advance moves every conversation to where the written batch left it.
+func (a *appender) advance() {
 	for c, t := range a.next {
-		if !t.lost {
-			c.tail = *t
+		if t.lost {
+			continue
+		}
+		c.tail = *t
+		if c.head.Load() != t.head {
 			c.head.Store(t.head)
 		}
 	}
+	clear(a.next)
+}
+
+// tell answers a batch that was written, and tells who listens.
+func (a *appender) tell(batch []*item) {
 	var refused []*item
 	for _, it := range batch {
 		if it.err != nil {
 			refused = append(refused, it)
 			continue
 		}
+		if !it.conv.touched {
+			it.conv.touched = true
+			a.touched = append(a.touched, it.conv)
+		}
 		a.finish(it)
 	}
-	for c := range a.next {
+	for _, c := range a.touched {
+		c.touched = false
 		a.service.hub.woken(c)
 	}
-	clear(a.next)
+	clear(a.touched)
+	a.touched = a.touched[:0]
 	if len(refused) > 0 {
 		a.service.running.Go(func() { a.service.settle(refused) })
 	}
-	if f := a.service.ObserveBatch; f != nil {
-		f(len(batch)-len(refused), time.Since(start))
-	}
+}
+
+// quiet waits until everything that is durable has been told.
+func (a *appender) quiet() {
+	batch := <-a.told // the one that is not being written
+	a.told <- batch
 }
 
 // write runs one transaction over the batch. Items that a rule refuses have their err set; the others get their place in the log.
@@ -293,6 +340,7 @@ func (a *appender) finish(it *item) {
 func (a *appender) fail(batch []*item, err error) {
 	a.service.Logger.Error("batch not written", slog.Int("entries", len(batch)), slog.Any("error", err))
 	clear(a.next)
+	a.quiet() // the listeners that reload sends back to the store must not be told of less than they find there
 	for _, it := range batch {
 		it.conv.tail.lost = true
 		it.err = chat.Wrap(chat.Unavailable, err, "the server could not write: send it again with the same key")

@@ -22,7 +22,8 @@ type conversation struct {
 
 	head atomic.Pointer[head] // durable and current
 
-	tail tail // the appender's alone
+	tail    tail // of the appender's writing half alone
+	touched bool // of its telling half alone: stands in its list
 
 	mu        sync.Mutex // guards what follows; held over no I/O
 	published uint64     // the last entry that listeners were told of

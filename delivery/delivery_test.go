@@ -610,19 +610,14 @@ func TestAFailedBatchIsReadAgain(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.person("alice"), w.person("bob")
 	id := w.found(alice, bob)
-	ctx, cancel := context.WithCancel(alice.ctx())
-	defer cancel()
-	st, err := w.Open(ctx)
-	must(t, err)
-	defer st.Close()
-	listener := newListener(t, st)
+	listener := w.listen(alice)
 	listener.subscribe(id, false)
 	listener.until(1)
 
 	hidden := store.Entry{Conversation: id, Seq: 2, Kind: uint8(api.KindPost), Epoch: 1, At: 1, Body: []byte("saved after all")}
 	must(t, w.Store.AppendBatch(context.Background(), func(b *store.Batch) error { return b.Append(hidden) }))
 	m := api.Message{Message: w.seal(bob, "x"), DedupKey: newKey()}
-	_, err = w.SendMessage(bob.ctx(), id, m)
+	_, err := w.SendMessage(bob.ctx(), id, m)
 	refused(t, err, chat.Unavailable, "a batch that cannot be written")
 	got, err := w.SendMessage(bob.ctx(), id, m)
 	if err != nil || got.Seq != 3 {

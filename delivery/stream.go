@@ -31,9 +31,10 @@ type Stream struct {
 	caller   api.Caller
 	identity string
 	slots    chan struct{} // one for each send without an answer
-	ready    chan struct{} // capacity 1: Take has something
+	ready    func()        // calls the taker
 
 	mu      sync.Mutex // guards what follows; held over no I/O
+	taking  bool       // the taker was called and has not found nothing yet
 	queue   []event
 	frames  []byte // encoded: those of the queue's events that are no entries, one after another
 	waiting int    // bytes of entries in the queue
@@ -59,13 +60,15 @@ type subscription struct {
 }
 
 // Open begins a stream for the calling device. End it with Close.
-func (s *Service) Open(ctx context.Context) (*Stream, error) {
+//
+// ready is called when there is something to take and nobody takes: whoever it calls must call Take until that gives nothing or an
+// error. It is called with the stream locked, so it must not block, nor take by itself; it is never called again after an error.
+func (s *Service) Open(ctx context.Context, ready func()) (*Stream, error) {
 	caller, err := api.CallerFrom(ctx)
 	if err != nil {
 		return nil, err
 	}
-	st := &Stream{service: s, caller: caller, identity: s.identityOf(caller), slots: make(chan struct{}, maxUnanswered),
-		ready: make(chan struct{}, 1), subs: make(map[chat.ConversationID]*subscription), woken: make(map[chat.ConversationID]uint64)}
+	st := &Stream{service: s, caller: caller, identity: s.identityOf(caller), slots: make(chan struct{}, maxUnanswered), ready: ready}
 	s.hub.add(st)
 	select {
 	case <-s.draining:
@@ -194,11 +197,14 @@ func (st *Stream) subscribe(ctx context.Context, f *api.Frame) error {
 		st.service.cache.release(c)
 		return st.refuse(f.Conversation, chat.Errorf(chat.TooMany, "a connection has at most %d subscriptions", maxSubscriptions))
 	}
+	if st.subs == nil {
+		st.subs = make(map[chat.ConversationID]*subscription)
+	}
 	st.subs[f.Conversation] = sub
 	delete(st.woken, f.Conversation)
 	st.behind = append(st.behind, sub)
-	st.mu.Unlock()
 	st.signal()
+	st.mu.Unlock()
 	return nil
 }
 
@@ -255,6 +261,9 @@ func (st *Stream) wakeFor(c chat.ConversationID, seq uint64) {
 	if _, subscribed := st.subs[c]; subscribed {
 		return
 	}
+	if st.woken == nil {
+		st.woken = make(map[chat.ConversationID]uint64)
+	}
 	st.woken[c] = max(st.woken[c], seq)
 	st.signal()
 }
@@ -300,10 +309,11 @@ func (st *Stream) push(f api.Frame) {
 	}
 }
 
+// signal calls the taker, unless it is at it. Called with the stream locked.
 func (st *Stream) signal() {
-	select {
-	case st.ready <- struct{}{}:
-	default:
+	if !st.taking {
+		st.taking = true
+		st.ready()
 	}
 }
 
@@ -317,28 +327,28 @@ func (st *Stream) End(why *chat.Error) {
 	}
 }
 
-// Ready has a value when Take has something. Take until it gives nothing, then wait again.
-func (st *Stream) Ready() <-chan struct{} { return st.ready }
-
-// Take writes the frames of one message after buf: what waits, or else a page for a subscription that is behind. Nothing added means:
-// wait for Ready. An error ends the connection after what was added was sent.
+// Take writes the frames of one message after buf: what waits, or else a page for a subscription that is behind. Nothing added means
+// that nothing waits: ready is called when something does. An error ends the connection after what was added was sent.
 func (st *Stream) Take(ctx context.Context, buf []byte) ([]byte, error) {
 	start := len(buf)
-	st.mu.Lock()
-	buf = st.drain(buf)
-	sub, ended := st.nextBehind(len(buf) > start), st.ended
-	if len(st.queue) > 0 || len(st.behind) > 0 {
-		st.signal()
+	for {
+		st.mu.Lock()
+		buf = st.drain(buf)
+		sub, ended := st.nextBehind(len(buf) > start), st.ended
+		st.taking = sub != nil || ended != nil || len(buf) > start
+		st.mu.Unlock()
+		switch {
+		case len(buf) > start || sub == nil && ended == nil:
+			return buf, nil
+		case sub == nil:
+			f := api.Frame{Type: api.FrameProblem, Kind: ended.Kind, Detail: ended.Detail}
+			return f.Append(buf), ended
+		}
+		var err error
+		if buf, err = st.catchUp(ctx, sub, buf); err != nil || len(buf) > start {
+			return buf, err
+		}
 	}
-	st.mu.Unlock()
-	if sub != nil {
-		return st.catchUp(ctx, sub, buf)
-	}
-	if ended != nil && len(buf) == start {
-		f := api.Frame{Type: api.FrameProblem, Kind: ended.Kind, Detail: ended.Detail}
-		return f.Append(buf), ended
-	}
-	return buf, nil
 }
 
 // drain takes frames from the queue up to takeBytes.
@@ -406,7 +416,6 @@ func (st *Stream) catchUp(ctx context.Context, sub *subscription, buf []byte) ([
 	}
 	st.mu.Lock()
 	st.behind = append(st.behind, sub)
-	st.signal()
 	st.mu.Unlock()
 	return buf, nil
 }

@@ -17,6 +17,7 @@ import (
 type listener struct {
 	t       *testing.T
 	st      *Stream
+	ready   chan struct{}
 	cursor  map[chat.ConversationID]uint64
 	live    map[chat.ConversationID]bool
 	sent    map[uint32]chat.ConversationID
@@ -38,10 +39,18 @@ func newListener(t *testing.T, st *Stream) *listener {
 
 func (w *world) listen(p *person) *listener {
 	w.t.Helper()
-	st, err := w.Open(p.ctx())
+	ready := make(chan struct{}, 1)
+	st, err := w.Open(p.ctx(), func() {
+		select {
+		case ready <- struct{}{}:
+		default:
+		}
+	})
 	must(w.t, err)
 	w.t.Cleanup(st.Close)
-	return newListener(w.t, st)
+	l := newListener(w.t, st)
+	l.ready = ready
+	return l
 }
 
 func (l *listener) frame(f api.Frame) {
@@ -121,7 +130,7 @@ func (l *listener) wait(what string, done func() bool) {
 			continue
 		}
 		select {
-		case <-l.st.Ready():
+		case <-l.ready:
 		case <-time.After(10 * time.Second):
 			l.t.Fatalf("still waiting for %s; cursors %v", what, l.cursor)
 		}

@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"slices"
 
@@ -193,12 +194,18 @@ func (c *Client) sendAll(ctx context.Context, id chat.ConversationID, waiting []
 		if err != nil {
 			return err
 		}
-		// The key names these very bytes: the same bytes sent again are answered as before.
-		if _, err := c.server.SendMessage(ctx, id, api.Message{Message: sealed, DedupKey: digest(sealed)[:16]}); err != nil {
+		if _, err := c.server.SendMessage(ctx, id, api.Message{Message: sealed, DedupKey: sendKey(m.Queued, sealed)}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sendKey names these very bytes: the same bytes sent again are answered as before. It begins with the time at which the message was
+// written, so that the server finds the keys of one conversation's messages side by side (spec/frames.md).
+func sendKey(queued int64, sealed []byte) []byte {
+	key := binary.BigEndian.AppendUint64(make([]byte, 0, 18), uint64(queued))[2:]
+	return append(key, digest(sealed)[:10]...)
 }
 
 func (c *Client) sealed(ctx context.Context, id chat.ConversationID, m waitingMessage) ([]byte, error) {

@@ -51,7 +51,7 @@ type Config struct {
 	OAuth http.Handler // /oauth/ and its metadata under /.well-known/
 	Log   http.Handler // /log/
 
-	Live func(context.Context) (*delivery.Stream, error) // the live connection: delivery.Service.Open
+	Live func(ctx context.Context, ready func()) (*delivery.Stream, error) // the live connection: delivery.Service.Open
 
 	Logger *slog.Logger
 	Now    func() time.Time

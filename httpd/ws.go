@@ -3,21 +3,16 @@ package httpd
 import (
 	"context"
 	"errors"
-	"io"
+	"net"
 	"net/http"
 	"strconv"
-	"sync"
-	"time"
 
-	"github.com/coder/websocket"
+	"github.com/gobwas/ws"
 
 	"letterlock/api"
 	"letterlock/chat"
 	"letterlock/delivery"
 )
-
-// writeTime is how long a client may take nothing before it is disconnected.
-const writeTime = 30 * time.Second
 
 // routesLive serves the live connection of spec/frames.md.
 func (s *server) routesLive(mux *http.ServeMux) {
@@ -27,141 +22,104 @@ func (s *server) routesLive(mux *http.ServeMux) {
 	mux.Handle("GET /v1/ws", s.authenticated(s.live))
 }
 
-// live carries a delivery.Stream over a WebSocket: this goroutine reads, another writes. It decides nothing.
+// live upgrades to a WebSocket that carries a delivery.Stream, and returns: the connection goes on without the request, which would
+// hold several kilobytes of a quiet one. It decides nothing.
 func (s *server) live(w http.ResponseWriter, r *http.Request) error {
-	st, err := s.Live(r.Context())
+	if from := r.Header.Get("Origin"); from != "" && from != s.PublicURL {
+		return chat.Errorf(chat.Forbidden, "a page of another origin may not open the live connection")
+	}
+	caller, err := api.CallerFrom(r.Context())
 	if err != nil {
 		return err
 	}
-	defer st.Close()
-	c, err := websocket.Accept(w, r, nil) // no compression: everything is ciphertext
+	conn, received, _, err := ws.UpgradeHTTP(r, w) // no extensions: compression gains nothing, everything is ciphertext
 	if err != nil {
+		if conn != nil {
+			conn.Close()
+		}
 		return nil // it has answered
 	}
-	defer c.CloseNow()
-	c.SetReadLimit(api.MaxClientFrames)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	defer cancel()
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		defer c.CloseNow() // wakes the reader
-		defer cancel()
-		writeFrames(ctx, c, st)
-	})
-	err = readFrames(ctx, c, st)
-	var problem *chat.Error
-	if errors.As(err, &problem) {
-		st.End(problem) // the writer sends it and closes
-	} else {
-		cancel()
-		c.CloseNow()
+	c := newSocket(conn)
+	if n := received.Reader.Buffered(); n > 0 { // frames that came right behind the request
+		early, _ := received.Reader.Peek(n)
+		c.begin(early)
 	}
-	writer.Wait()
+	go s.serveLive(c, caller)
 	return nil
 }
 
-// readFrames hands each message to the stream until the client goes or breaks the rules. It blocks while the stream takes no more.
-//
-// Reads and writes of the socket have no context of their own, which would cost a timer and two allocations each: closing the
-// connection ends them.
-func readFrames(ctx context.Context, c *websocket.Conn, st *delivery.Stream) error {
-	var buf []byte
-	for {
-		kind, r, err := c.Reader(context.Background())
-		if err != nil {
-			return err
-		}
-		if kind != websocket.MessageBinary {
-			return chat.Errorf(chat.Invalid, "messages must be binary")
-		}
-		if buf, err = readAll(r, buf[:0]); err != nil {
-			return err
-		}
-		if err := st.Receive(ctx, buf); err != nil {
-			return err
-		}
-		if cap(buf) > keptBuffer {
-			buf = nil
-		}
+// carrier joins a socket and its stream: one goroutine reads, and while there is something to write, another writes.
+type carrier struct {
+	socket *socket
+	stream *delivery.Stream
+	ctx    context.Context
+	cancel context.CancelFunc
+	ended  chan struct{} // closed by who writes the last frame
+}
+
+// serveLive carries frames until the client goes, breaks the rules, or the stream ends.
+func (s *server) serveLive(c *socket, caller api.Caller) {
+	defer c.Close()
+	l := &carrier{socket: c, ended: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	defer l.cancel()
+	var err error
+	if l.stream, err = s.Live(api.WithCaller(l.ctx, caller), func() { go l.write() }); err != nil {
+		c.closeWith(ws.StatusInternalServerError, string(chat.KindOf(err)))
+		return
+	}
+	defer l.stream.Close()
+	err = c.messages(api.MaxClientFrames, func(m []byte) error { return l.stream.Receive(l.ctx, m) })
+	var problem *chat.Error
+	if errors.As(err, &problem) {
+		l.stream.End(problem)
+		<-l.ended // the client has writeTime to take it
 	}
 }
 
-// readAll reads a message into buf, which grows if it must; the connection's read limit bounds it.
-func readAll(r io.Reader, buf []byte) ([]byte, error) {
-	for {
-		if len(buf) == cap(buf) {
-			buf = append(buf, make([]byte, max(512, len(buf)))...)[:len(buf)]
-		}
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if err == io.EOF {
-			return buf, nil
-		}
-		if err != nil {
-			return buf, err
-		}
-	}
-}
-
-// keptBuffer is how much a quiet connection keeps of its read buffer, in bytes.
-const keptBuffer = 4 << 10
-
-// buffers are for writing; a quiet connection holds none.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &b }}
-
-// writeFrames sends whatever the stream has, at once, until the stream or the client ends.
-func writeFrames(ctx context.Context, c *websocket.Conn, st *delivery.Stream) {
-	stuck := time.AfterFunc(writeTime, func() { c.CloseNow() })
-	stuck.Stop()
-	for {
-		select {
-		case <-st.Ready():
-		case <-ctx.Done():
-			return
-		}
-		if !writeReady(ctx, c, st, stuck) {
-			return
-		}
-	}
-}
-
-func writeReady(ctx context.Context, c *websocket.Conn, st *delivery.Stream, stuck *time.Timer) bool {
-	pooled := buffers.Get().(*[]byte)
+// write sends what the stream has, at once, until it has nothing more: then the stream starts it anew with the next frame.
+func (l *carrier) write() {
+	out := outgoing.Get().(*[]byte)
 	defer func() {
-		if cap(*pooled) <= 512<<10 {
-			buffers.Put(pooled)
+		if cap(*out) <= maxKept {
+			outgoing.Put(out)
 		}
 	}()
 	for {
-		b, ended := st.Take(ctx, (*pooled)[:0])
-		*pooled = b
-		if len(b) > 0 {
-			stuck.Reset(writeTime)
-			err := c.Write(context.Background(), websocket.MessageBinary, b)
-			stuck.Stop()
-			if err != nil {
-				return false
-			}
+		b, ended := l.stream.Take(l.ctx, (*out)[:ws.MaxHeaderSize])
+		*out = b
+		if len(b) == ws.MaxHeaderSize && ended == nil {
+			return
+		}
+		if len(b) > ws.MaxHeaderSize && l.socket.writeBehind(b) != nil {
+			ended = net.ErrClosed
 		}
 		if ended != nil {
-			c.Close(closeCode(ended), string(chat.KindOf(ended)))
-			return false
-		}
-		if len(b) == 0 {
-			return true
+			l.end(ended)
+			return
 		}
 	}
 }
 
+// end closes the connection and says why. The stream calls nobody any more.
+func (l *carrier) end(why error) {
+	if !errors.Is(why, net.ErrClosed) {
+		l.socket.closeWith(closeCode(why), string(chat.KindOf(why)))
+	}
+	l.cancel()
+	l.socket.Close() // wakes who reads
+	close(l.ended)
+}
+
 // closeCode is the WebSocket status that goes with a problem (RFC 6455 section 7.4.1).
-func closeCode(err error) websocket.StatusCode {
+func closeCode(err error) ws.StatusCode {
 	switch chat.KindOf(err) {
 	case chat.Unavailable:
-		return websocket.StatusGoingAway
+		return ws.StatusGoingAway
 	case chat.Internal:
-		return websocket.StatusInternalError
+		return ws.StatusInternalServerError
 	}
-	return websocket.StatusPolicyViolation
+	return ws.StatusPolicyViolation
 }
 
 // pathUint reads a number from the path.

@@ -160,6 +160,9 @@ func (s *Stream) Recv(ctx context.Context) (api.Frame, error) {
 	return f, nil
 }
 
+// More says that Recv has another frame at hand: whoever answers frames with frames gathers them and sends them in one message.
+func (s *Stream) More() bool { return len(s.message) > 0 }
+
 // readMessage reads a message into buf, which grows if it must; the read limit bounds it.
 func readMessage(r io.Reader, buf []byte) ([]byte, error) {
 	for {
