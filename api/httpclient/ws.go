@@ -16,13 +16,15 @@ import (
 // Stream is a device's live connection: the frames of spec/frames.md, both ways. Send may be called by many, Recv by one.
 type Stream struct {
 	ws     *websocket.Conn
+	ctx    context.Context // that it was dialled with, and ends with
 	cancel context.CancelFunc
 
 	mu      sync.Mutex // guards what follows; held over no I/O
 	waiting []byte     // frames that the writer has not taken
+	spare   []byte     // the buffer that it wrote last
+	writing bool       // somebody is the writer: a Send that has found nobody at it
 	failed  error
-	wake    chan struct{} // capacity 1
-	room    *sync.Cond    // the writer took what waited
+	room    *sync.Cond // the writer took what waited
 
 	message []byte // what Recv has of the present message
 	buf     []byte
@@ -48,11 +50,10 @@ func (d *Device) Dial(ctx context.Context) (*Stream, error) {
 		return nil, err
 	}
 	ws.SetReadLimit(api.MaxServerFrames)
-	ctx, cancel := context.WithCancel(ctx)
+	s := &Stream{ws: ws, ctx: ctx}
+	ctx, s.cancel = context.WithCancel(ctx)
 	context.AfterFunc(ctx, func() { ws.CloseNow() }) // ends a write that is under way
-	s := &Stream{ws: ws, cancel: cancel, wake: make(chan struct{}, 1)}
 	s.room = sync.NewCond(&s.mu)
-	go s.write(ctx)
 	return s, nil
 }
 
@@ -74,8 +75,8 @@ func (d *Device) dial(ctx context.Context, token string) (*websocket.Conn, error
 	return nil, problem(answer)
 }
 
-// Send queues frames; they leave at once, together with whatever else waits. It blocks while too much waits already. That it returns
-// nil says nothing of the server: an ack does.
+// Send sends frames at once, together with what others send meanwhile: whoever finds nobody writing writes for all. It blocks while
+// too much waits already. That it returns nil says nothing of the server: an ack does.
 func (s *Stream) Send(frames ...api.Frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,47 +85,38 @@ func (s *Stream) Send(frames ...api.Frame) error {
 		s.waiting = frames[i].Append(s.waiting)
 		for size > 0 && len(s.waiting) > maxWaiting && s.failed == nil {
 			s.waiting = s.waiting[:size]
-			s.signal()
-			s.room.Wait()
+			if s.writing {
+				s.room.Wait()
+			} else {
+				s.write()
+			}
 			size = len(s.waiting)
 			s.waiting = frames[i].Append(s.waiting)
 		}
-		if s.failed != nil {
-			return s.failed
-		}
 	}
-	s.signal()
-	return nil
+	if s.failed == nil && !s.writing {
+		s.write()
+	}
+	return s.failed
 }
 
-func (s *Stream) signal() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (s *Stream) write(ctx context.Context) {
-	var buf []byte
-	for {
-		select {
-		case <-s.wake:
-		case <-ctx.Done():
-			s.fail(unreachable(ctx, ctx.Err()))
-			return
-		}
-		s.mu.Lock()
-		buf, s.waiting = s.waiting, buf[:0]
+// write writes until nothing waits. Called with the stream locked, which it unlocks while it writes.
+func (s *Stream) write() {
+	s.writing = true
+	for len(s.waiting) > 0 && s.failed == nil {
+		b := s.waiting
+		s.waiting, s.spare = s.spare[:0], nil
 		s.room.Broadcast()
 		s.mu.Unlock()
-		if len(buf) == 0 {
-			continue
-		}
-		if err := s.ws.Write(context.Background(), websocket.MessageBinary, buf); err != nil {
-			s.fail(unreachable(ctx, err))
-			return
+		err := s.ws.Write(context.Background(), websocket.MessageBinary, b)
+		s.mu.Lock()
+		s.spare = b
+		if err != nil && s.failed == nil {
+			s.failed = unreachable(s.ctx, err)
 		}
 	}
+	s.writing = false
+	s.room.Broadcast()
 }
 
 func (s *Stream) fail(err error) {
@@ -139,6 +131,9 @@ func (s *Stream) fail(err error) {
 // Recv waits for the next frame. Its byte slices are good until the next call. A problem frame comes back as the error that it says,
 // and is the last; a connection that broke is chat.Unavailable.
 func (s *Stream) Recv(ctx context.Context) (api.Frame, error) {
+	if ctx == s.ctx {
+		ctx = context.Background() // its end closes the connection anyhow, and watching it for each message is dear
+	}
 	for len(s.message) == 0 {
 		_, r, err := s.ws.Reader(ctx)
 		if err != nil {
