@@ -40,10 +40,11 @@ type Latency struct {
 
 // SendOptions are what a measurement of sending needs.
 type SendOptions struct {
-	Size     int           // content of a message, bytes
-	Warmup   time.Duration // before each measured time
-	Duration time.Duration // measured
-	Server   *Process      // nil: somebody else's
+	Size     int                  // content of a message, bytes
+	Warmup   time.Duration        // before each measured time
+	Duration time.Duration        // measured
+	Server   *Process             // nil: somebody else's
+	CPU      func() time.Duration // what the server has used, where it is more than one process; nil: ask Server
 }
 
 // link is a pair with both live connections.
@@ -256,13 +257,13 @@ func Window(ctx context.Context, pairs []*Pair, window int, o SendOptions) (t Th
 	}
 	r.measure(true)
 	start, own, before := time.Now(), ownCPU(), r.got()
-	server := cpuOf(o.Server)
+	server := o.serverCPU()
 	if err := r.wait(ctx, o.Duration); err != nil {
 		return t, err
 	}
 	t = Throughput{Window: window, Seconds: time.Since(start).Seconds(), Delivered: r.got() - before}
 	thousands := float64(t.Delivered) / 1000
-	t.GeneratorCPU, t.ServerCPU = (ownCPU()-own).Seconds()/thousands, (cpuOf(o.Server)-server).Seconds()/thousands
+	t.GeneratorCPU, t.ServerCPU = (ownCPU()-own).Seconds()/thousands, (o.serverCPU()-server).Seconds()/thousands
 	t.PerSecond = float64(t.Delivered) / t.Seconds
 	r.measure(false)
 	r.end()
@@ -271,11 +272,14 @@ func Window(ctx context.Context, pairs []*Pair, window int, o SendOptions) (t Th
 	return t, nil
 }
 
-func cpuOf(p *Process) time.Duration {
-	if p == nil {
+func (o *SendOptions) serverCPU() time.Duration {
+	if o.CPU != nil {
+		return o.CPU()
+	}
+	if o.Server == nil {
 		return 0
 	}
-	used, err := p.CPU()
+	used, err := o.Server.CPU()
 	if err != nil {
 		return 0
 	}
