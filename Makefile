@@ -3,7 +3,7 @@
 BIN := bin/letterlock
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: build demo test tools check-format soak mutants bench fuzz clean
+.PHONY: build demo test tools check-format soak mutants bench peers fuzz clean
 
 build: ## build the one binary
 	@mkdir -p bin
@@ -34,6 +34,10 @@ mutants: ## switch off each defence in turn; its test must go red
 
 bench: build ## what the message path does on this machine
 	$(BIN) bench send
+
+peers: ## the same load on ejabberd and Prosody, in one run; installs them from Debian, with none of their services started
+	@missing=$$(go run ./e2e/peers --missing); test -z "$$missing" || ./e2e/peers/install.sh $$missing
+	go run ./e2e/peers $(PEERS)
 
 fuzz: ## ten seconds for each parser of outside bytes
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p || exit 1; done; done

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"letterlock/bench"
@@ -41,8 +42,9 @@ func startCluster(ctx context.Context, m *machine, name string) (*cluster, error
 	if _, err := do(m.command(ctx, c.dir, filepath.Join(c.bin, "initdb"), "-D", data, "-U", "bench", "-A", "trust", "-E", "UTF8", "--no-sync")); err != nil {
 		return nil, err
 	}
-	server := m.command(context.Background(), c.dir, filepath.Join(c.bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", c.port, "-k", c.dir)
-	if c.service, err = start(ctx, server, address); err != nil {
+	server := m.command(context.Background(), c.dir, filepath.Join(c.bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", c.port, "-k", "")
+	// SIGINT is the fast shutdown, which does not wait for clients.
+	if c.service, err = start(ctx, server, address, syscall.SIGINT); err != nil {
 		return nil, err
 	}
 	if err := c.create(ctx); err != nil {

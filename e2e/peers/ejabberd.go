@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"letterlock/bench"
 )
@@ -27,7 +28,6 @@ sql_server: "127.0.0.1"
 sql_port: %s
 sql_database: bench
 sql_username: bench
-sql_pool_size: 10
 modules:
   mod_mam:
     db_type: sql
@@ -65,6 +65,6 @@ func startEjabberd(ctx context.Context, m *machine, c *cluster, dir string) (*se
 	cmd := m.command(context.Background(), dir, "/usr/bin/erl", "+K", "true", "+P", "250000", "-noinput", "-mnesia", "dir", `"`+filepath.Join(dir, "mnesia")+`"`, "-s", "ejabberd")
 	cmd.Env = append(cmd.Env, "ERL_LIBS="+filepath.Dir(libraries[0]), "EJABBERD_CONFIG_PATH="+config, "EJABBERD_LOG_PATH="+filepath.Join(dir, "ejabberd.log"),
 		"ERL_CRASH_DUMP="+os.DevNull)
-	s, err := start(ctx, cmd, address)
+	s, err := start(ctx, cmd, address, syscall.SIGTERM)
 	return s, address, err
 }

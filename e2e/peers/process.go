@@ -22,23 +22,30 @@ type machine struct {
 }
 
 // newMachine makes the folder that everything is kept in. PostgreSQL refuses to run as root: for root the servers run as nobody.
-func newMachine(under string) (*machine, error) {
-	dir, err := os.MkdirTemp(under, "letterlock-peers-")
+func newMachine(under string) (m *machine, err error) {
+	m = new(machine)
+	if os.Geteuid() == 0 {
+		if m.cred, err = nobody(); err != nil {
+			return nil, err
+		}
+	}
+	if m.dir, err = os.MkdirTemp(under, "letterlock-peers-"); err != nil {
+		return nil, err
+	}
+	return m, m.give(m.dir)
+}
+
+func nobody() (*syscall.Credential, error) {
+	u, err := user.Lookup("nobody")
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{dir: dir}
-	if os.Geteuid() != 0 {
-		return m, nil
-	}
-	nobody, err := user.Lookup("nobody")
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
 		return nil, err
 	}
-	uid, _ := strconv.ParseUint(nobody.Uid, 10, 32)
-	gid, _ := strconv.ParseUint(nobody.Gid, 10, 32)
-	m.cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	return m, os.Chown(dir, int(uid), int(gid))
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
 // folder makes a folder for one server.
@@ -65,12 +72,13 @@ func (m *machine) give(path string) error {
 	return os.Chown(path, int(m.cred.Uid), int(m.cred.Gid))
 }
 
-// command is a program that runs in dir, in a process group of its own, so that an interrupt at the terminal reaches it through us.
+// command is a program that runs in dir, in a process group of its own, so that an interrupt at the terminal reaches it through us, and
+// not longer than us.
 func (m *machine) command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "HOME="+dir, "LC_ALL=C.UTF-8")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.cred, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.cred, Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
@@ -87,12 +95,13 @@ func do(cmd *exec.Cmd) (string, error) {
 type service struct {
 	cmd  *exec.Cmd
 	log  string // file
+	end  syscall.Signal
 	done chan struct{}
 }
 
-// start starts a server and waits until it listens on address.
-func start(ctx context.Context, cmd *exec.Cmd, address string) (*service, error) {
-	s := &service{cmd: cmd, log: filepath.Join(cmd.Dir, "output.log"), done: make(chan struct{})}
+// start starts a server that ends on a signal, and waits until it listens on address.
+func start(ctx context.Context, cmd *exec.Cmd, address string, end syscall.Signal) (*service, error) {
+	s := &service{cmd: cmd, log: filepath.Join(cmd.Dir, "output.log"), end: end, done: make(chan struct{})}
 	log, err := os.Create(s.log)
 	if err != nil {
 		return nil, err
@@ -135,10 +144,7 @@ func tail(text string) string { return text[max(0, len(text)-4<<10):] }
 
 // stop ends the server in order, or, if it does not end within ten seconds, at once, with all that it started.
 func (s *service) stop() {
-	s.cmd.Process.Signal(syscall.SIGINT) // PostgreSQL: the fast shutdown, which does not wait for its clients
-	if strings.HasPrefix(filepath.Base(s.cmd.Path), "erl") {
-		s.cmd.Process.Signal(syscall.SIGTERM) // Erlang takes SIGINT for a question
-	}
+	s.cmd.Process.Signal(s.end)
 	select {
 	case <-s.done:
 	case <-time.After(10 * time.Second):

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"syscall"
 
 	"letterlock/bench"
 )
@@ -42,6 +43,6 @@ func startProsody(ctx context.Context, m *machine, c *cluster, dir string) (*ser
 	if err := m.file(config, fmt.Sprintf(prosodyConfig, dir, port, c.port)); err != nil {
 		return nil, "", err
 	}
-	s, err := start(ctx, m.command(context.Background(), dir, "/usr/bin/prosody", "--config", config, "-F"), address)
+	s, err := start(ctx, m.command(context.Background(), dir, "/usr/bin/prosody", "--config", config, "-F"), address, syscall.SIGTERM)
 	return s, address, err
 }
