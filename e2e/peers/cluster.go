@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"letterlock/bench"
 )
 
 // cluster is a private PostgreSQL with Debian's settings but for where it is: fsync and synchronous_commit are on.
@@ -28,13 +25,11 @@ func startCluster(ctx context.Context, m *machine, name string) (*cluster, error
 		return nil, errors.New("PostgreSQL is missing: apt-get install postgresql")
 	}
 	c.bin = bins[len(bins)-1]
-	address, err := bench.FreeAddress()
+	address, port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	if _, c.port, err = net.SplitHostPort(address); err != nil {
-		return nil, err
-	}
+	c.port = port
 	if c.dir, err = m.folder(name); err != nil {
 		return nil, err
 	}

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
-
-	"letterlock/bench"
 )
 
 // ejabberdConfig has what one needs to chat with an archive, and nothing that slows it: no TLS, no shapers, accounts in Mnesia. The
@@ -50,11 +47,7 @@ func startEjabberd(ctx context.Context, m *machine, c *cluster, dir string) (*se
 	if _, err := do(c.psql(ctx, "bench", "-f", "/usr/share/ejabberd/sql/pg.sql")); err != nil {
 		return nil, "", err
 	}
-	address, err := bench.FreeAddress()
-	if err != nil {
-		return nil, "", err
-	}
-	_, port, err := net.SplitHostPort(address)
+	address, port, err := freePort()
 	if err != nil {
 		return nil, "", err
 	}

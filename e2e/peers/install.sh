@@ -2,6 +2,7 @@
 # Installs the Debian packages named as arguments and starts none of their services: the comparison runs servers of its own. A policy that
 # stands already is left as it is.
 set -eu
+[ "$(id -u)" = 0 ] || { echo "run this as root: $0 $*" >&2; exit 1; }
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
 	printf '#!/bin/sh\nexit 101\n' >"$policy"

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"letterlock/bench"
 )
 
 // machine is where the servers run: their folder, and the user they run as.
@@ -89,6 +91,15 @@ func do(cmd *exec.Cmd) (string, error) {
 		return "", fmt.Errorf("%s: %w; it said:\n%s", filepath.Base(cmd.Path), err, tail(string(out)))
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// freePort is an address of this machine that nobody listens on now, and its port.
+func freePort() (address, port string, err error) {
+	if address, err = bench.FreeAddress(); err != nil {
+		return "", "", err
+	}
+	_, port, err = net.SplitHostPort(address)
+	return address, port, err
 }
 
 // service is a server that runs.
@@ -204,4 +215,20 @@ func ownCPU() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// machineCPU is the processor time that the machine has used for everything, waiting for disks apart.
+func machineCPU() (total time.Duration) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	for i, f := range strings.Fields(first) { // proc(5): cpu user nice system idle iowait irq softirq
+		ticks, _ := strconv.ParseInt(f, 10, 64)
+		if i >= 1 && i <= 7 && i != 4 && i != 5 {
+			total += time.Duration(ticks) * 10 * time.Millisecond
+		}
+	}
+	return total
 }

@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
 	"syscall"
-
-	"letterlock/bench"
 )
 
 // prosodyConfig has what one needs to chat with an archive, and nothing that slows it: no TLS, no limits, accounts in files. The format's
@@ -31,11 +28,7 @@ VirtualHost "localhost"
 `
 
 func startProsody(ctx context.Context, m *machine, c *cluster, dir string) (*service, string, error) {
-	address, err := bench.FreeAddress()
-	if err != nil {
-		return nil, "", err
-	}
-	_, port, err := net.SplitHostPort(address)
+	address, port, err := freePort()
 	if err != nil {
 		return nil, "", err
 	}

@@ -83,6 +83,7 @@ type result struct {
 	Round      int                `json:"round"`
 	Throughput []bench.Throughput `json:"throughput"`
 	Latency    *bench.Latency     `json:"latency,omitempty"`
+	Others     float64            `json:"others_cores"` // busy meanwhile with what was neither the server nor the generator
 	Waits      *waits             `json:"waits_for_commit,omitempty"`
 	Copies     float64            `json:"archived_copies,omitempty"` // rows of the archive for each message sent
 }
@@ -171,8 +172,13 @@ func (o *options) measure(ctx context.Context, m *machine, s system, executable 
 		return r, err
 	}
 	defer l.Close()
-	if err := o.load(ctx, l, &r); err != nil || c == nil {
+	start, others := time.Now(), othersCPU()
+	if err := o.load(ctx, l, &r); err != nil {
 		return r, err
+	}
+	r.Others = (othersCPU() - others).Seconds() / time.Since(start).Seconds()
+	if c == nil {
+		return r, nil
 	}
 	if r.Waits, err = watch(ctx, l, c); err != nil || s.archive == "" {
 		return r, err
@@ -180,6 +186,9 @@ func (o *options) measure(ctx context.Context, m *machine, s system, executable 
 	r.Copies, err = copies(ctx, l, c, s.archive)
 	return r, err
 }
+
+// othersCPU is what the machine has used for others than the server and the generator.
+func othersCPU() time.Duration { return machineCPU() - serverCPU() - ownCPU() }
 
 // load measures a server that runs.
 func (o *options) load(ctx context.Context, l load, r *result) error {

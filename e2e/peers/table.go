@@ -32,7 +32,7 @@ func printTable(w io.Writer, o *options, results []result) error {
 	}
 	fmt.Fprintln(w)
 	for _, r := range results {
-		fmt.Fprintf(w, "%s, round %d: %s\n", r.System, r.Round, r.meaning())
+		fmt.Fprintf(w, "%s, round %d: %s; others used %.1f cores meanwhile\n", r.System, r.Round, r.meaning(), r.Others)
 	}
 	return nil
 }
