@@ -41,6 +41,7 @@ func (a *appender) prepare(ctx context.Context, c driver.Conn) (err error) {
 	if a.on == c {
 		return nil
 	}
+	a.close()
 	*a = appender{args: make([]driver.NamedValue, rowsPerInsert*entryValues)}
 	for i := range a.args {
 		a.args[i].Ordinal = i + 1
@@ -58,6 +59,16 @@ func (a *appender) prepare(ctx context.Context, c driver.Conn) (err error) {
 	}
 	a.on = c
 	return nil
+}
+
+// close ends the statements: a connection with open ones stays open, and with it SQLite's log.
+func (a *appender) close() {
+	for _, s := range []driver.Stmt{a.begin, a.commit, a.rollback, a.insert[0], a.insert[1]} {
+		if s != nil {
+			s.Close()
+		}
+	}
+	*a = appender{}
 }
 
 // append is the transaction. It takes no context: what has begun is carried through.

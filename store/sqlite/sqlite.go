@@ -64,6 +64,7 @@ func (e *engine) Writer() *sql.DB        { return e.writer }
 func (e *engine) Reader() *sql.DB        { return e.reader }
 func (e *engine) Dialect() goose.Dialect { return goose.DialectSQLite3 }
 func (e *engine) Close() error {
+	e.hot.close()
 	return errors.Join(e.checkpointer.close(), e.reader.Close(), e.writer.Close())
 }
 

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"letterlock/chat"
 	"letterlock/store"
 	"letterlock/store/sqlite"
 	"letterlock/store/storetest"
@@ -36,6 +37,22 @@ func TestAnyPath(t *testing.T) {
 	}
 	if m, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.db")); len(m) != 1 || m[0] != path {
 		t.Fatalf("the folder holds %q", m)
+	}
+}
+
+// TestClosedWhole: a database that was closed is one file, so that a copy of it is a copy of everything.
+func TestClosedWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "whole.db")
+	s := open(t, path)
+	e := store.Entry{Conversation: chat.NewConversationID(), Seq: 1, Kind: 3, Body: []byte("body")}
+	if err := s.AppendEntries(t.Context(), []store.Entry{e}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(path + "?*"); len(left) != 0 {
+		t.Errorf("beside it stand %q", left)
 	}
 }
 
