@@ -140,6 +140,7 @@ type Entry struct {
 	Body         []byte              `json:"body"`
 	Extra        []byte              `json:"extra,omitempty"`
 	Tombstone    bool                `json:"tombstone,omitempty"` // Body is the SHA-256 of what was deleted
+	Expired      bool                `json:"expired,omitempty"`   // of a tombstone: its sender's time was over, says the server
 }
 
 // NewConversation founds a conversation: epoch 0 with its founder's device alone.
@@ -183,6 +184,7 @@ type Accepted struct {
 type Message struct {
 	Message  []byte `json:"message"` // MLS PrivateMessage
 	DedupKey []byte `json:"dedup_key"`
+	Expires  int64  `json:"expires,omitempty"` // ms since 1970, at most MaxExpires: when the ciphertext is to be gone; 0: never
 }
 
 // Page is a part of a log, in order.

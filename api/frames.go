@@ -22,6 +22,9 @@ const (
 	maxDetail       = 512
 )
 
+// MaxExpires is the latest expiry of a message, ms since 1970: as far as 32 bits of seconds reach, as MIMI content has them.
+const MaxExpires = (1<<32 - 1) * 1000
+
 // FrameType says what a frame is.
 type FrameType uint8
 
@@ -32,6 +35,7 @@ const (
 	FrameSend         FrameType = 0x03
 	FramePing         FrameType = 0x04
 	FrameUnsubscribe  FrameType = 0x05
+	FrameSendExpiring FrameType = 0x06
 
 	FrameEntry   FrameType = 0x81
 	FrameAck     FrameType = 0x82
@@ -52,6 +56,7 @@ type Frame struct {
 	OwnByAck     bool                // subscribe
 	Dedup        [16]byte            // send
 	Message      []byte              // send
+	Expires      int64               // send expiring
 	Epoch        uint64              // ack
 	At           int64               // ack
 	Kind         chat.Kind           // nack, problem, ended
@@ -71,6 +76,7 @@ const (
 
 	flagOwnByAck  = 1
 	flagTombstone = 1
+	flagExpired   = 2 // with flagTombstone only
 )
 
 // Append writes the frame after b. It must be of a known type and within the limits.
@@ -88,6 +94,12 @@ func (f *Frame) Append(b []byte) []byte {
 		b = binary.BigEndian.AppendUint32(b, f.Request)
 		b = append(b, f.Conversation[:]...)
 		b = append(b, f.Dedup[:]...)
+		b = append(b, f.Message...)
+	case FrameSendExpiring:
+		b = binary.BigEndian.AppendUint32(b, f.Request)
+		b = append(b, f.Conversation[:]...)
+		b = append(b, f.Dedup[:]...)
+		b = binary.BigEndian.AppendUint64(b, uint64(f.Expires))
 		b = append(b, f.Message...)
 	case FramePing, FramePong:
 		b = binary.BigEndian.AppendUint32(b, f.Request)
@@ -127,7 +139,7 @@ func EntryFrameSize(e *Entry) int { return frameHead + entryHead + len(e.Extra) 
 func appendEntry(b []byte, e *Entry) []byte {
 	b = append(b, e.Conversation[:]...)
 	b = binary.BigEndian.AppendUint64(b, e.Seq)
-	b = append(b, byte(e.Kind), flag(e.Tombstone, flagTombstone))
+	b = append(b, byte(e.Kind), flag(e.Tombstone, flagTombstone)|flag(e.Expired, flagExpired))
 	b = binary.BigEndian.AppendUint64(b, e.Epoch)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.At))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(e.Extra)))
@@ -194,6 +206,13 @@ func (f *Frame) read(p []byte) bool {
 		f.Request, f.Conversation, f.Dedup = binary.BigEndian.Uint32(p), [16]byte(p[4:]), [16]byte(p[4+idSize:])
 		f.Message = p[sendHead:]
 		return true
+	case FrameSendExpiring:
+		if len(p) <= sendHead+8 || len(p) > sendHead+8+MaxMessage {
+			return false
+		}
+		f.Request, f.Conversation, f.Dedup = binary.BigEndian.Uint32(p), [16]byte(p[4:]), [16]byte(p[4+idSize:])
+		f.Expires, f.Message = int64(binary.BigEndian.Uint64(p[sendHead:])), p[sendHead+8:]
+		return f.Expires > 0 && f.Expires <= MaxExpires
 	case FramePing, FramePong:
 		if len(p) != 4 {
 			return false
@@ -234,11 +253,11 @@ func (f *Frame) read(p []byte) bool {
 }
 
 func readEntry(p []byte, e *Entry) bool {
-	if len(p) < entryHead || p[idSize+9] > flagTombstone {
+	if len(p) < entryHead || p[idSize+9] > flagTombstone|flagExpired || p[idSize+9] == flagExpired {
 		return false
 	}
 	e.Conversation, e.Seq = [16]byte(p), binary.BigEndian.Uint64(p[idSize:])
-	e.Kind, e.Tombstone = EntryKind(p[idSize+8]), p[idSize+9] == flagTombstone
+	e.Kind, e.Tombstone, e.Expired = EntryKind(p[idSize+8]), p[idSize+9] != 0, p[idSize+9]&flagExpired != 0
 	e.Epoch, e.At = binary.BigEndian.Uint64(p[idSize+10:]), int64(binary.BigEndian.Uint64(p[idSize+18:]))
 	extra, p := binary.BigEndian.Uint32(p[idSize+26:]), p[entryHead:]
 	if uint64(extra) > uint64(len(p)) || extra > MaxExtra || len(p)-int(extra) > MaxCommit || e.At < 0 {

@@ -461,5 +461,5 @@ func (s *Service) submit(ctx context.Context, it *item) (api.Accepted, error) {
 // wireEntry is an entry as members see it.
 func wireEntry(e *store.Entry) *api.Entry {
 	return &api.Entry{Conversation: e.Conversation, Seq: e.Seq, Kind: api.EntryKind(e.Kind), Epoch: e.Epoch, At: e.At, Body: e.Body,
-		Extra: e.Extra, Tombstone: e.Tombstone}
+		Extra: e.Extra, Tombstone: e.Tombstone, Expired: e.Expired}
 }

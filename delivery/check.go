@@ -18,13 +18,17 @@ import (
 type CheckReport struct {
 	Conversations int      `json:"conversations"`
 	Entries       uint64   `json:"entries"`
+	Overdue       uint64   `json:"overdue"` // deadlines that wait for the server to run again; no problem
 	Problems      []string `json:"problems"`
 }
 
 // Check reads every conversation of a store from its founding and says what does not fit: a sequence with gaps, an entry in the wrong
 // epoch, a register or roster that differs from the replay of the commits, members that differ from the leaves, a tombstone without a
-// hash, a Welcome that nobody or too many wait for. It needs the store to itself and changes nothing.
+// hash, a deadline without its entry, a Welcome that nobody or too many wait for. It needs the store to itself and changes nothing.
 func Check(ctx context.Context, s *store.Store) (report CheckReport, err error) {
+	if err := s.View(ctx, report.deadlines); err != nil {
+		return report, err
+	}
 	var after chat.ConversationID
 	for {
 		var ids []chat.ConversationID
@@ -45,6 +49,20 @@ func Check(ctx context.Context, s *store.Store) (report CheckReport, err error) 
 		}
 		after = ids[len(ids)-1]
 	}
+}
+
+// deadlines looks for those that fit no entry, and counts those that are over: a server that stood still has some, and does them when
+// it runs again.
+func (r *CheckReport) deadlines(tx *store.Tx) (err error) {
+	misplaced, err := tx.MisplacedDeadlines(20)
+	if err != nil {
+		return err
+	}
+	for _, d := range misplaced {
+		r.Problems = append(r.Problems, fmt.Sprintf("conversation %s: there is a deadline of step %d for entry %d, which is not there or not of that kind", d.Conversation, d.Step, d.Seq))
+	}
+	r.Overdue, err = tx.CountDue(time.Now().UnixMilli())
+	return err
 }
 
 // replay carries one conversation from its founding to its end.

@@ -75,6 +75,7 @@ type Service struct {
 	Config
 	cache     cache
 	hub       hub
+	clock     clock
 	appenders []*appender
 	draining  chan struct{} // closed by Drain: nobody waits for news any more
 	drainOnce sync.Once

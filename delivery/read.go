@@ -82,7 +82,7 @@ func (s *Service) page(ctx context.Context, id chat.ConversationID, a chat.Accou
 		if last, err = membership(tx, id, a); err != nil {
 			return err
 		}
-		if page, err = tx.Entries(id, after, limit, size); err != nil {
+		if page, err = ReadLog(tx, id, after, limit, size, s.ms()); err != nil {
 			return err
 		}
 		if last != 0 {
@@ -146,7 +146,7 @@ func wirePage(entries []store.Entry, end uint64) api.Page {
 // LogFor reads entries without asking who wants them: for package inbox, which has decided that.
 func (s *Service) LogFor(ctx context.Context, id chat.ConversationID, after uint64, limit int) (p api.Page, err error) {
 	return p, s.view(ctx, func(tx *store.Tx) error {
-		entries, err := tx.Entries(id, after, min(limit, maxPage), maxPageBytes)
+		entries, err := ReadLog(tx, id, after, min(limit, maxPage), maxPageBytes, s.ms())
 		if err != nil {
 			return err
 		}
@@ -199,7 +199,10 @@ func (s *Service) DeleteMessage(ctx context.Context, id chat.ConversationID, seq
 		if kind := api.EntryKind(e.Kind); e.Account != caller.Account || kind != api.KindMessage && kind != api.KindPost {
 			return chat.Errorf(chat.Forbidden, "only a message can be deleted, by the person who sent it")
 		}
-		return tx.Tombstone(id, seq)
+		if e.Tombstone { // once is enough
+			return nil
+		}
+		return errors.Join(tx.Tombstone(id, seq), ForgetLater(tx, id, seq, s.ms()))
 	}))
 }
 

@@ -41,10 +41,14 @@ func (s *Service) SendMessage(ctx context.Context, id chat.ConversationID, r api
 	if err != nil {
 		return api.Accepted{}, err
 	}
+	if err := checkExpires(r.Expires); err != nil {
+		return api.Accepted{}, err
+	}
 	it, err := s.message(ctx, id, caller, s.identityOf(caller), r.DedupKey, r.Message)
 	if err != nil {
 		return api.Accepted{}, err
 	}
+	it.expires(r.Expires)
 	return s.submit(ctx, it)
 }
 

@@ -117,7 +117,7 @@ func (st *Stream) Receive(ctx context.Context, message []byte) error {
 
 func (st *Stream) receive(ctx context.Context, f *api.Frame) error {
 	switch f.Type {
-	case api.FrameSend:
+	case api.FrameSend, api.FrameSendExpiring:
 		return st.send(ctx, f)
 	case api.FrameSubscribe:
 		return st.subscribe(ctx, f)
@@ -148,6 +148,7 @@ func (st *Stream) send(ctx context.Context, f *api.Frame) error {
 		return nil
 	}
 	it.stream, it.request = st, f.Request
+	it.expires(f.Expires)
 	if err := st.service.appender(f.Conversation).put(it); err != nil {
 		st.service.cache.release(it.conv)
 		st.nack(f.Request, err)

@@ -295,6 +295,9 @@ func (s *Service) recordTakeBack(tx *store.Tx, b *takingBack, seq uint64, at int
 	if err := tx.Tombstone(old.Conversation, old.Seq); err != nil {
 		return err
 	}
+	if err := delivery.ForgetLater(tx, old.Conversation, old.Seq, at); err != nil {
+		return err
+	}
 	_, err = s.Ledger.Access(tx, c.grant.Account, c.grant.Partner, &proof.Delete{Conversation: c.grant.Conversation, Grant: c.grant.ID,
 		Message: b.said.Message, Seq: old.Seq, At: at})
 	return err

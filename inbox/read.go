@@ -8,6 +8,7 @@ import (
 
 	"letterlock/api"
 	"letterlock/chat"
+	"letterlock/delivery"
 	"letterlock/proof"
 	"letterlock/store"
 )
@@ -200,7 +201,7 @@ func (s *Service) page(tx *store.Tx, c *call, st state, due []store.Access, limi
 		if err != nil {
 			return nil, nil, 0, err
 		}
-		entries, err := tx.Entries(a.Conversation, after, limit, maxChangesBytes)
+		entries, err := delivery.ReadLog(tx, a.Conversation, after, limit, maxChangesBytes, c.now)
 		if err != nil {
 			return nil, nil, 0, err
 		}
@@ -219,7 +220,7 @@ func (s *Service) page(tx *store.Tx, c *call, st state, due []store.Access, limi
 	if err != nil {
 		return nil, nil, period, err
 	}
-	entries, err := tx.Entries(c.grant.Conversation, after, limit, maxChangesBytes)
+	entries, err := delivery.ReadLog(tx, c.grant.Conversation, after, limit, maxChangesBytes, c.now)
 	if err != nil || len(entries) == 0 {
 		return nil, nil, period, err
 	}
@@ -229,5 +230,5 @@ func (s *Service) page(tx *store.Tx, c *call, st state, due []store.Access, limi
 
 func wireEntry(e *store.Entry) api.Entry {
 	return api.Entry{Conversation: e.Conversation, Seq: e.Seq, Kind: api.EntryKind(e.Kind), Epoch: e.Epoch, At: e.At, Body: e.Body, Extra: e.Extra,
-		Tombstone: e.Tombstone}
+		Tombstone: e.Tombstone, Expired: e.Expired}
 }

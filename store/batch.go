@@ -108,6 +108,10 @@ const entryFields = 11
 
 // EntryValues are the values of an entry in the order of EntryColumns, as drivers take them: int64, []byte, nil.
 func EntryValues(e *Entry) [entryFields]any {
+	tombstone := flag(e.Tombstone)
+	if e.Expired {
+		tombstone = 2
+	}
 	account, device := e.Account[:], e.Device[:]
 	if e.Account.IsZero() {
 		account = empty
@@ -119,7 +123,7 @@ func EntryValues(e *Entry) [entryFields]any {
 	if e.Dedup != nil {
 		dedup = e.Dedup
 	}
-	return [entryFields]any{e.Conversation[:], int64(e.Seq), int64(e.Kind), int64(e.Epoch), e.At, account, device, dedup, flag(e.Tombstone), e.Body, notNull(e.Extra)}
+	return [entryFields]any{e.Conversation[:], int64(e.Seq), int64(e.Kind), int64(e.Epoch), e.At, account, device, dedup, tombstone, e.Body, notNull(e.Extra)}
 }
 
 func appendArgs(args []any, e *Entry) []any {

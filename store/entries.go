@@ -18,6 +18,7 @@ type Entry struct {
 	Device       chat.DeviceID  // zero: not a device
 	Dedup        []byte         // nil: the server's own
 	Tombstone    bool           // Body is the SHA-256 of what stood there
+	Expired      bool           // of a tombstone: nobody deleted it, its time was over
 	Body         []byte
 	Extra        []byte
 }
@@ -27,7 +28,9 @@ const EntryColumns = `conversation, seq, kind, epoch, at, account, device, dedup
 
 func scanEntry(scan func(...any) error) (e Entry, err error) {
 	var conversation, account, device []byte
-	err = scan(&conversation, &e.Seq, &e.Kind, &e.Epoch, &e.At, &account, &device, &e.Dedup, &e.Tombstone, &e.Body, &e.Extra)
+	var tombstone int64
+	err = scan(&conversation, &e.Seq, &e.Kind, &e.Epoch, &e.At, &account, &device, &e.Dedup, &tombstone, &e.Body, &e.Extra)
+	e.Tombstone, e.Expired = tombstone != 0, tombstone == 2
 	if err == nil && (copy(e.Conversation[:], conversation) != len(e.Conversation) ||
 		copy(e.Account[:], account) != len(account) || copy(e.Device[:], device) != len(device)) {
 		err = fmt.Errorf("store: entry row %x/%d is damaged", conversation, e.Seq)
@@ -84,12 +87,28 @@ func (tx *Tx) CountSent(id chat.ConversationID, epochSeq, epoch uint64, kind uin
 }
 
 // Tombstone replaces an entry's body by its SHA-256, and its extra by nothing. Once is enough: again changes nothing.
-func (tx *Tx) Tombstone(id chat.ConversationID, seq uint64) error {
+func (tx *Tx) Tombstone(id chat.ConversationID, seq uint64) error { return tx.bury(id, seq, false) }
+
+// Expire is Tombstone for a message whose time is over, and says so.
+func (tx *Tx) Expire(id chat.ConversationID, seq uint64) error { return tx.bury(id, seq, true) }
+
+// bury writes the row anew instead of changing it: SQLite gives the space of a row that shrank in its place back to nobody, but that
+// of rows that went to the next ones.
+func (tx *Tx) bury(id chat.ConversationID, seq uint64, expired bool) error {
 	e, err := tx.Entry(id, seq)
 	if err != nil || e.Tombstone {
 		return err
 	}
+	if err := tx.change(`DELETE FROM entries WHERE conversation = $1 AND seq = $2`, id[:], int64(seq)); err != nil {
+		return err
+	}
 	hash := sha256.Sum256(e.Body)
-	return tx.change(`UPDATE entries SET tombstone = 1, body = $1, extra = $2 WHERE conversation = $3 AND seq = $4`,
-		hash[:], []byte{}, id[:], int64(seq))
+	e.Body, e.Extra, e.Tombstone, e.Expired = hash[:], nil, true, expired
+	return tx.AppendEntry(e)
+}
+
+// Forget takes from a tombstone who sent it and under which dedup key: what stays is its place and the hash.
+func (tx *Tx) Forget(id chat.ConversationID, seq uint64) error {
+	return tx.change(`UPDATE entries SET account = $1, device = $1, dedup = NULL WHERE conversation = $2 AND seq = $3 AND tombstone <> 0`,
+		empty, id[:], int64(seq))
 }

@@ -43,6 +43,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Open) {
 		{"AFailedUpdateLeavesNothing", failedUpdate},
 		{"WritersWaitForEachOther", writers},
 		{"AViewSeesOneMoment", snapshot},
+		{"Deadlines", deadlines}, {"Expired", expired}, {"Forgotten", forgotten}, {"MisplacedDeadlines", misplaced}, // deadlines.go
 	} {
 		t.Run(q.name, func(t *testing.T) { q.ask(t, fresh(t)) })
 	}
