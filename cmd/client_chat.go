@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +16,7 @@ import (
 
 func (f *clientFlags) chatCommands() []*cobra.Command {
 	return []*cobra.Command{
-		f.listCommand(), f.sendCommand(), f.readCommand(), f.messageCommand(), f.syncCommand(), f.evidenceCommand(),
+		f.listCommand(), f.sendCommand(), f.readCommand(), f.messageCommand(), f.expireCommand(), f.syncCommand(), f.evidenceCommand(),
 	}
 }
 
@@ -75,6 +76,9 @@ func printOverview(w io.Writer, o device.Overview) {
 	if len(o.Readers) > 0 {
 		notes = append(notes, strings.Join(o.Readers, ", ")+" can read it")
 	}
+	if o.Lifetime > 0 {
+		notes = append(notes, "what you send disappears after "+lifetimeText(time.Duration(o.Lifetime)*time.Second))
+	}
 	for n, word := range map[int]string{o.Unread: "unread", o.Waiting - o.Held: "waiting to be sent", o.Held: "held back"} {
 		if n > 0 {
 			notes = append(notes, fmt.Sprintf("%d %s", n, word))
@@ -93,10 +97,10 @@ func printOverview(w io.Writer, o device.Overview) {
 }
 
 func (f *clientFlags) sendCommand() *cobra.Command {
-	var reply, edit string
+	var reply, edit, expires string
 	c := &cobra.Command{
 		Use: "send WHO TEXT", Short: "Write a message; the first one to a friend begins the conversation", Args: args(2, 2),
-		Example: "  letterlock client --home ./alice send bob \"Have you seen it?\"\n  letterlock client --home ./alice send bob/flimmer \"Yes!\" --reply MESSAGE",
+		Example: "  letterlock client --home ./alice send bob \"Have you seen it?\"\n  letterlock client --home ./alice send bob/flimmer \"Yes!\" --reply MESSAGE\n  letterlock client --home ./alice send bob \"The code is 4711\" --expires 1h",
 		RunE: f.with(func(ctx context.Context, c *cobra.Command, d *device.Client, a []string) error {
 			if err := d.Sync(ctx); err != nil {
 				fmt.Fprintf(c.ErrOrStderr(), "letterlock: %v\n", err)
@@ -104,6 +108,13 @@ func (f *clientFlags) sendCommand() *cobra.Command {
 			content, err := compose(a[1], reply, edit)
 			if err != nil {
 				return err
+			}
+			if expires != "" {
+				life, err := parseLifetime(expires)
+				if err != nil {
+					return err
+				}
+				content.Expires = mimi.ExpiresAt(time.Now().Add(life))
 			}
 			id, err := findConversation(d, a[0])
 			if chat.Is(err, chat.NotFound) && !strings.Contains(a[0], "/") {
@@ -118,6 +129,7 @@ func (f *clientFlags) sendCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&reply, "reply", "", "id of the message this answers")
 	c.Flags().StringVar(&edit, "edit", "", "id of your message that this text replaces")
+	c.Flags().StringVar(&expires, "expires", "", "let it disappear after so long, for everybody: 30s, 10m, 1h, 7d, 2w")
 	c.MarkFlagsMutuallyExclusive("reply", "edit")
 	return c
 }
@@ -180,8 +192,40 @@ func (f *clientFlags) readCommand() *cobra.Command {
 type reading struct {
 	flags       *clientFlags
 	follow, ids bool
-	shown       int // lines that were shown
+	shown       map[lineKey]bool
 	wait        func(ctx context.Context, seconds int) error
+}
+
+// lineKey tells a line from the others, however it changes and whichever of them disappear meanwhile.
+type lineKey struct {
+	id   chat.MessageID
+	seq  uint64
+	text string
+}
+
+func keyOf(l device.Line) lineKey {
+	switch {
+	case l.ID != (chat.MessageID{}):
+		return lineKey{id: l.ID}
+	case l.Kind == "event":
+		return lineKey{seq: l.Seq, text: l.Text}
+	}
+	return lineKey{seq: l.Seq}
+}
+
+// fresh picks the lines that were not shown yet.
+func (r *reading) fresh(lines []device.Line) []device.Line {
+	if r.shown == nil {
+		r.shown = map[lineKey]bool{}
+	}
+	fresh := []device.Line{}
+	for _, l := range lines {
+		if k := keyOf(l); !r.shown[k] {
+			r.shown[k] = true
+			fresh = append(fresh, l)
+		}
+	}
+	return fresh
 }
 
 func (r *reading) show(ctx context.Context, c *cobra.Command, d *device.Client, a []string) error {
@@ -196,9 +240,8 @@ func (r *reading) show(ctx context.Context, c *cobra.Command, d *device.Client, 
 	if err != nil {
 		return err
 	}
-	fresh := lines[min(r.shown, len(lines)):]
+	fresh := r.fresh(lines)
 	first := r.wait == nil
-	r.shown = len(lines)
 	if r.wait, err = d.Waiter(id); err != nil {
 		return err
 	}
@@ -222,7 +265,7 @@ func printLine(w io.Writer, l device.Line, ids bool) {
 		mark = "  [" + l.ID.String() + "]"
 	}
 	switch {
-	case l.Kind == "event" || l.Kind == "withheld":
+	case l.Kind == "event" || l.Kind == "withheld" || l.Kind == "expired":
 		fmt.Fprintf(w, "%s  -- %s\n", stamp(l.At), l.Text)
 	case l.Deleted:
 		fmt.Fprintf(w, "%s  %s: (deleted)%s\n", stamp(l.At), who, mark)
@@ -230,6 +273,9 @@ func printLine(w io.Writer, l device.Line, ids bool) {
 		state := ""
 		if l.Edited {
 			state = " (edited)"
+		}
+		if l.View != nil && l.View.Expires != nil {
+			state += " (" + expiryText(*l.View.Expires) + ")"
 		}
 		if l.Kind == "waiting" || l.Kind == "held" {
 			state += " (" + l.Kind + ")"

@@ -131,7 +131,7 @@ func TestAnExpiryOnAStream(t *testing.T) {
 		from.frame(api.Frame{Type: api.FrameSendExpiring, Request: request, Conversation: id, Dedup: key, Message: body,
 			Expires: w.now.Add(time.Duration(request+1) * time.Minute).UnixMilli()})
 		for len(from.acks) <= int(request) {
-			<-from.st.Ready()
+			<-from.ready
 			for from.take() {
 			}
 		}
@@ -140,7 +140,7 @@ func TestAnExpiryOnAStream(t *testing.T) {
 		t.Fatalf("acks: %v", from.acks)
 	}
 	for to.cursor[id] < 2 {
-		<-to.st.Ready()
+		<-to.ready
 		for to.take() {
 		}
 	}

@@ -78,6 +78,9 @@ func (c *Client) start() (err error) {
 	if c.server, err = c.dial(c.self.ServerURL, c.self.Account, c.self.Device, c.key.Private()); err != nil {
 		return err
 	}
+	if err := c.forgetOver(); err != nil {
+		return err
+	}
 	return c.openLedger()
 }
 

@@ -34,6 +34,13 @@ func (c *Client) Send(ctx context.Context, id chat.ConversationID, content mimi.
 }
 
 func (c *Client) send(ctx context.Context, id chat.ConversationID, content mimi.Content) (Sent, error) {
+	if err := c.forgetOver(); err != nil {
+		return Sent{}, err
+	}
+	content, err := c.withExpiry(id, content)
+	if err != nil {
+		return Sent{}, err
+	}
 	data, err := mimi.Marshal(content)
 	if err != nil {
 		return Sent{}, err
@@ -51,7 +58,14 @@ func (c *Client) send(ctx context.Context, id chat.ConversationID, content mimi.
 	}
 	m := outgoing{Content: data, ID: mimi.ID(c.accountURI(), c.roomURI(id), data, content.Salt), Queued: c.ms(), Readers: readers}
 	name := seqName(uint64(m.Queued)) + "-" + hex.EncodeToString(m.ID[1:9])
-	if err := c.state.Update(func(tx StateTx) error { return save(tx, bucketOutbox+id.String(), name, m) }); err != nil {
+	if err := c.state.Update(func(tx StateTx) error {
+		if at := content.Over(); at != 0 {
+			if err := saveOverdue(tx, at, overdue{Conversation: id, Name: name, Outbox: true}); err != nil {
+				return err
+			}
+		}
+		return save(tx, bucketOutbox+id.String(), name, m)
+	}); err != nil {
 		return Sent{}, err
 	}
 	held, err := c.flush(ctx, id)
@@ -138,9 +152,12 @@ type waitingMessage struct {
 	outgoing
 }
 
+// outbox lists what waits to be sent, without what is over.
 func (c *Client) outbox(id chat.ConversationID) (waiting []waitingMessage, err error) {
 	err = c.eachOutgoing(id, func(name string, m outgoing) bool {
-		waiting = append(waiting, waitingMessage{name, m})
+		if !m.over() {
+			waiting = append(waiting, waitingMessage{name, m})
+		}
 		return true
 	})
 	return waiting, err
@@ -194,7 +211,7 @@ func (c *Client) sendAll(ctx context.Context, id chat.ConversationID, waiting []
 		if err != nil {
 			return err
 		}
-		if _, err := c.server.SendMessage(ctx, id, api.Message{Message: sealed, DedupKey: sendKey(m.Queued, sealed)}); err != nil {
+		if _, err := c.server.SendMessage(ctx, id, api.Message{Message: sealed, DedupKey: sendKey(m.Queued, sealed), Expires: overOf(m.Content)}); err != nil {
 			return err
 		}
 	}
@@ -206,6 +223,16 @@ func (c *Client) sendAll(ctx context.Context, id chat.ConversationID, waiting []
 func sendKey(queued int64, sealed []byte) []byte {
 	key := binary.BigEndian.AppendUint64(make([]byte, 0, 18), uint64(queued))[2:]
 	return append(key, digest(sealed)[:10]...)
+}
+
+// overOf is when the server is to delete a message: what its content says (ms), or 0. Of one that counts from reading the server is told
+// nothing, since it does not learn when that is.
+func overOf(content []byte) int64 {
+	m, err := mimi.Unmarshal(content)
+	if err != nil {
+		return 0
+	}
+	return m.Over()
 }
 
 func (c *Client) sealed(ctx context.Context, id chat.ConversationID, m waitingMessage) ([]byte, error) {
@@ -369,7 +396,7 @@ func (c *Client) DeleteMessage(ctx context.Context, id chat.ConversationID, mess
 	if err != nil {
 		return Sent{}, err
 	}
-	if !found || item.Deleted {
+	if !found || item.Deleted || item.Kind == ItemGone {
 		return Sent{}, chat.Errorf(chat.NotFound, "there is no such message here")
 	}
 	if item.Sender != c.accountURI() {

@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"slices"
+	"time"
 
 	"letterlock/chat"
 	"letterlock/grant"
@@ -18,8 +19,9 @@ type Overview struct {
 	Readers       []string            `json:"readers,omitempty"` // partner apps that can read it
 	Apps          []string            `json:"apps,omitempty"`    // what partner apps may do, a sentence each
 	Unread        int                 `json:"unread"`
-	Waiting       int                 `json:"waiting,omitempty"` // messages not yet sent
-	Held          int                 `json:"held,omitempty"`    // of these, held because somebody new can read
+	Lifetime      int64               `json:"lifetime,omitempty"` // seconds after which what this device sends disappears; 0: it stays
+	Waiting       int                 `json:"waiting,omitempty"`  // messages not yet sent
+	Held          int                 `json:"held,omitempty"`     // of these, held because somebody new can read
 	Problem       string              `json:"problem,omitempty"`
 	Left          bool                `json:"left,omitempty"`
 	Epoch         uint64              `json:"epoch"`
@@ -30,7 +32,7 @@ type Overview struct {
 type Line struct {
 	Seq       uint64         `json:"seq"`
 	At        int64          `json:"at"`
-	Kind      string         `json:"kind"` // message, event, withheld, waiting, held
+	Kind      string         `json:"kind"` // message, event, withheld, expired, waiting, held
 	From      string         `json:"from,omitempty"`
 	Through   string         `json:"through,omitempty"` // the partner app that wrote it for that person
 	ID        chat.MessageID `json:"id,omitzero"`
@@ -73,6 +75,11 @@ func (c *Client) overview(id chat.ConversationID) (Overview, error) {
 	if err != nil {
 		return o, err
 	}
+	life, err := c.lifetime(id)
+	if err != nil {
+		return o, err
+	}
+	o.Lifetime = int64(life / time.Second)
 	o.Partner, o.Left, o.Problem = conv.Partner, conv.Left, conv.Broken
 	if o.Problem == "" && len(conv.Warned) > 0 {
 		o.Problem = conv.Warned[0]
@@ -100,6 +107,9 @@ func (c *Client) overview(id chat.ConversationID) (Overview, error) {
 		return o, err
 	}
 	return o, c.eachOutgoing(id, func(_ string, m outgoing) bool {
+		if m.over() {
+			return true
+		}
 		o.Waiting++
 		if m.Held {
 			o.Held++
@@ -143,7 +153,7 @@ func (c *Client) eachItem(id chat.ConversationID, after string, fn func(Item)) e
 }
 
 // Lines shows a conversation from its beginning on this device: messages with their edits, deletes and reactions folded in, and what
-// happened in between. It marks everything as read.
+// happened in between. A message that has disappeared has no line. It marks everything as read.
 func (c *Client) Lines(id chat.ConversationID) ([]Line, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,8 +161,16 @@ func (c *Client) Lines(id chat.ConversationID) ([]Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	var items []Item
-	if err := c.eachItem(id, "", func(i Item) { items = append(items, i) }); err != nil {
+	if err := c.forgetOver(); err != nil {
+		return nil, err
+	}
+	var items, fresh []Item
+	if err := c.eachItem(id, "", func(i Item) {
+		items = append(items, i)
+		if i.Seq > conv.Read {
+			fresh = append(fresh, i)
+		}
+	}); err != nil {
 		return nil, err
 	}
 	lines := c.fold(items)
@@ -167,7 +185,12 @@ func (c *Client) Lines(id chat.ConversationID) ([]Line, error) {
 		return lines, err
 	}
 	conv.Read = conv.Cursor
-	return lines, c.state.Update(func(tx StateTx) error { return save(tx, bucketConversation, id.String(), conv) })
+	return lines, c.state.Update(func(tx StateTx) error {
+		if err := c.noteRead(tx, id, fresh); err != nil {
+			return err
+		}
+		return save(tx, bucketConversation, id.String(), conv)
+	})
 }
 
 func waitingKind(m outgoing) string {
@@ -182,7 +205,7 @@ func (c *Client) fold(items []Item) []Line {
 	var timeline mimi.Timeline
 	deleted := map[chat.MessageID]bool{}
 	for _, i := range items {
-		if i.Deleted {
+		if i.Deleted || i.Kind == ItemGone {
 			deleted[i.ID] = true
 		}
 		if first := replacedBy(i); first != nil && deleted[*first] {
@@ -199,7 +222,7 @@ func (c *Client) fold(items []Item) []Line {
 		switch i.Kind {
 		case ItemEvent:
 			lines = append(lines, Line{Seq: i.Seq, At: i.At, Kind: "event", Event: i.Event, Text: i.Text})
-		case ItemWithheld:
+		case ItemWithheld, ItemExpired:
 			lines = append(lines, withheld(i))
 		case ItemMessage:
 			if line, ok := c.message(i, &timeline); ok {
@@ -213,6 +236,9 @@ func (c *Client) fold(items []Item) []Line {
 func withheld(i Item) Line {
 	if i.Deleted {
 		return Line{Seq: i.Seq, At: i.At, Kind: "message", Deleted: true}
+	}
+	if i.Kind == ItemExpired {
+		return Line{Seq: i.Seq, At: i.At, Kind: "expired", Text: "A message was gone before this device fetched it. The server says that its time was over; it cannot prove that."}
 	}
 	return Line{Seq: i.Seq, At: i.At, Kind: "withheld", Text: "A message was withheld by the server."}
 }

@@ -48,6 +48,8 @@ const (
 	bucketItems        = "items/"       // seq -> Item
 	bucketMessageIndex = "messages/"    // message id -> seq
 	bucketOutbox       = "outbox/"      // order -> outgoing
+	bucketOverdue      = "overdue"      // time and place -> overdue
+	bucketLifetime     = "lifetime"     // conversation id -> lifetime
 )
 
 // self is who this device is.
@@ -112,8 +114,8 @@ type pendingCommit struct {
 // outgoing is a message on its way. Once sealed, the same bytes are sent until the epoch is over.
 type outgoing struct {
 	_       struct{} `cbor:",toarray"`
-	Dedup   []byte
-	Content []byte
+	Dedup   []byte   // once its time is over: the SHA-256 of what was sealed
+	Content []byte   // empty: its time is over
 	ID      chat.MessageID
 	Queued  int64
 	Readers []chat.GrantID // who could read the thread when the person pressed send

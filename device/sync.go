@@ -30,7 +30,11 @@ func (c *Client) Sync(ctx context.Context) error {
 	return c.sync(ctx)
 }
 
-func (c *Client) sync(ctx context.Context) error {
+func (c *Client) sync(ctx context.Context) (err error) {
+	if err := c.forgetOver(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.forgetOver()) }()
 	if err := c.greet(ctx); err != nil {
 		return err
 	}
@@ -60,6 +64,9 @@ func (c *Client) attend(ctx context.Context, id chat.ConversationID) error {
 	}
 	conv, g, err := c.loadGroup(id)
 	if err != nil || conv.Left {
+		return err
+	}
+	if err := c.neverSent(id, g.Epoch()); err != nil {
 		return err
 	}
 	if err := c.finishRemovals(ctx, id); err != nil {
@@ -270,10 +277,17 @@ type outcome struct {
 	group     *mls.Group
 	items     []Item
 	forget    []forget // messages that were deleted
+	over      []over   // messages that are to disappear
 	sent      string   // name in the outbox of the message that has arrived
 	epochOver bool     // a pending commit of ours is merged or lost
 	merged    bool     // it was ours
 	evidence  []Evidence
+}
+
+// over is when something is to be forgotten (ms).
+type over struct {
+	at int64
+	overdue
 }
 
 // forget names a message whose text is to be forgotten, and who says so.
@@ -334,6 +348,11 @@ func (c *Client) write(o *outcome) error {
 		}
 		if err := putItems(tx, o.conv.ID, o.items); err != nil {
 			return err
+		}
+		for _, x := range o.over {
+			if err := saveOverdue(tx, x.at, x.overdue); err != nil {
+				return err
+			}
 		}
 		for _, e := range o.evidence {
 			if err := c.keepEvidence(tx, o.conv.ID, e.Sentence, e.Data); err != nil {

@@ -25,6 +25,8 @@ const (
 	ItemMessage  ItemKind = 1
 	ItemEvent    ItemKind = 2
 	ItemWithheld ItemKind = 3 // deleted on the server before this device saw it, and nobody's delete has been seen
+	ItemGone     ItemKind = 4 // a message whose time is over; what it said is forgotten
+	ItemExpired  ItemKind = 5 // not there any more when this device came, since its time was over: so says the server
 )
 
 // EventKind is what happened, for programs; the sentence is for people.
@@ -39,6 +41,7 @@ const (
 	EventExposed EventKind = "exposed" // a partner app can read from here on
 	EventEnded   EventKind = "ended"   // a permission is over
 	EventAlarm   EventKind = "alarm"   // somebody was caught lying
+	EventUnsent  EventKind = "unsent"  // a message of one's own was over before it could be sent
 )
 
 // Item is one line of a conversation as this device took it from the log.
@@ -72,7 +75,7 @@ func putItems(tx StateTx, id chat.ConversationID, items []Item) error {
 		if err := save(tx, bucketItems+id.String(), name, item); err != nil {
 			return err
 		}
-		if item.Kind == ItemMessage {
+		if item.Kind == ItemMessage || item.Kind == ItemGone {
 			if err := tx.Put(bucketMessageIndex+id.String(), item.ID.String(), []byte(name)); err != nil {
 				return err
 			}
@@ -109,7 +112,7 @@ func forgetItem(tx StateTx, conv chat.ConversationID, f forget) error {
 	if err := save(tx, bucketItems+conv.String(), name, item); err != nil {
 		return err
 	}
-	return dropEdits(tx, conv, item.ID, name)
+	return dropEdits(tx, conv, map[chat.MessageID]bool{item.ID: true}, name)
 }
 
 // findFirst looks a message up by the id of any of its versions.
@@ -143,9 +146,8 @@ func replacedBy(item Item) *chat.MessageID {
 	return v.Replaces
 }
 
-// dropEdits drops the edits of a message, which stand after it in the log.
-func dropEdits(tx StateTx, conv chat.ConversationID, id chat.MessageID, after string) error {
-	versions := map[chat.MessageID]bool{id: true}
+// dropEdits drops the edits of messages, which stand after them in the log, and adds them to the versions.
+func dropEdits(tx StateTx, conv chat.ConversationID, versions map[chat.MessageID]bool, after string) error {
 	bucket := bucketItems + conv.String()
 	var names []string
 	err := tx.List(bucket, after, func(name string, _ []byte) (bool, error) {
@@ -204,10 +206,14 @@ func (c *Client) takeMessage(ctx context.Context, o *outcome, e api.Entry) error
 	}
 	if own != nil {
 		o.sent = name
+		if own.over() {
+			o.items = append(o.items, Item{Seq: e.Seq, At: e.At, Kind: ItemGone, Sender: c.accountURI(), Handle: c.self.Handle, ID: own.ID})
+			return nil
+		}
 		return c.addMessage(o, e, own.Content, Item{Sender: c.accountURI(), Handle: c.self.Handle})
 	}
 	if e.Tombstone {
-		o.items = append(o.items, Item{Seq: e.Seq, At: e.At, Kind: ItemWithheld})
+		o.items = append(o.items, notThere(e))
 		return nil
 	}
 	app, err := o.group.Open(e.Body)
@@ -241,6 +247,15 @@ func (c *Client) takeMessage(ctx context.Context, o *outcome, e api.Entry) error
 	return c.addMessage(o, e, app.Plaintext, Item{Sender: chat.AccountURI(c.self.Host, id.Handle), Handle: id.Handle})
 }
 
+// notThere is the line of a message that this device never had. Why it is gone is the server's word.
+func notThere(e api.Entry) Item {
+	kind := ItemWithheld
+	if e.Expired {
+		kind = ItemExpired
+	}
+	return Item{Seq: e.Seq, At: e.At, Kind: kind}
+}
+
 // doubt adds a line about an entry that is not shown, and keeps the entry.
 func (c *Client) doubt(o *outcome, e api.Entry, format string, args ...any) {
 	sentence := fmt.Sprintf(format, args...)
@@ -258,6 +273,9 @@ func (c *Client) addMessage(o *outcome, e api.Entry, content []byte, item Item) 
 	}
 	item.Seq, item.At, item.Kind, item.ID, item.Content = e.Seq, e.At, ItemMessage, m.ID, content
 	o.items = append(o.items, item)
+	if at := m.Content.Over(); at != 0 {
+		o.over = append(o.over, over{at, overdue{Conversation: o.conv.ID, Name: seqName(e.Seq)}})
+	}
 	if v := m.Content.View(); v.Kind == mimi.KindDelete && v.Replaces != nil {
 		o.forget = append(o.forget, forget{*v.Replaces, func(first Item) bool { return mimi.MayReplace(first.Sender, item.Sender) }})
 	}
@@ -267,7 +285,7 @@ func (c *Client) addMessage(o *outcome, e api.Entry, content []byte, item Item) 
 // takePost opens what a partner app put through the slot for a person, and checks it against the thread's own list of grants.
 func (c *Client) takePost(o *outcome, e api.Entry) error {
 	if e.Tombstone {
-		o.items = append(o.items, Item{Seq: e.Seq, At: e.At, Kind: ItemWithheld})
+		o.items = append(o.items, notThere(e))
 		return nil
 	}
 	refused := func(format string, args ...any) error {
@@ -364,7 +382,7 @@ func (c *Client) findOutgoing(id chat.ConversationID, e api.Entry) (own *outgoin
 		want = digest(e.Body)
 	}
 	err = c.eachOutgoing(id, func(n string, m outgoing) bool {
-		if len(m.Sealed) > 0 && bytes.Equal(digest(m.Sealed), want) {
+		if len(m.Sealed) > 0 && bytes.Equal(digest(m.Sealed), want) || m.over() && bytes.Equal(m.Dedup, want) {
 			own, name = &m, n
 		}
 		return own == nil

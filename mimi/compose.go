@@ -1,6 +1,10 @@
 package mimi
 
-import "letterlock/chat"
+import (
+	"time"
+
+	"letterlock/chat"
+)
 
 // What makes contents. Each draws a fresh salt; Marshal checks the limits.
 
@@ -19,6 +23,19 @@ func Edit(replaces chat.MessageID, body string) Content {
 	c := Text(body)
 	c.Replaces = &replaces
 	return c
+}
+
+// ExpiresAt is an expiry at a time, rounded up to the second.
+func ExpiresAt(t time.Time) *Expiration {
+	return &Expiration{Time: uint32((t.UnixMilli() + 999) / 1000)}
+}
+
+// Over is when a message is to be forgotten, in ms since 1970; 0: never, or so long after it was read.
+func (c Content) Over() int64 {
+	if c.Expires == nil || c.Expires.Relative {
+		return 0
+	}
+	return int64(c.Expires.Time) * 1000
 }
 
 // Delete takes back an earlier message of the same sender, named by its first version, or a reaction.

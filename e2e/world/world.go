@@ -84,7 +84,9 @@ type Person struct {
 	Home   string
 	Phrase string // of recovery
 	// Wrap, when set before a call, stands between the device and its server. It may lie.
-	Wrap  func(device.Server) device.Server
+	Wrap func(device.Server) device.Server
+	// Later is how far the device's clock is ahead.
+	Later time.Duration
 	vault *vault.Vault
 }
 
@@ -143,7 +145,7 @@ func (p *Person) config() device.Config {
 	}
 	p.vault = v
 	p.T.Cleanup(func() { v.Close() })
-	return device.Config{State: cmd.DeviceState(v), Dial: p.dial}
+	return device.Config{State: cmd.DeviceState(v), Dial: p.dial, Now: func() time.Time { return time.Now().Add(p.Later) }}
 }
 
 // dial connects to the server, through the person's liar if there is one.
