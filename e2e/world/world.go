@@ -125,6 +125,9 @@ func (w *World) Recover(handle, phrase, name string) *Person {
 	return p
 }
 
+// Vault is the person's folder, to look for what it should not hold.
+func (p *Person) Vault() *vault.Vault { return p.vault }
+
 // Restart closes a person's device and opens it again from its folder, as after a crash.
 func (p *Person) Restart() {
 	p.T.Helper()
