@@ -41,7 +41,7 @@ agreements is public: it stands in the ledger.`,
 	c.PersistentFlags().StringVar(&f.data, "data", "", "the server's data folder")
 	c.PersistentFlags().BoolVar(&f.json, "json", false, "answer in JSON")
 	c.MarkPersistentFlagDirname("data")
-	c.AddCommand(f.partnerCommand(), f.agreementCommand(), f.reportCommand(), f.statusCommand())
+	c.AddCommand(f.partnerCommand(), f.agreementCommand(), f.reportCommand(), f.statusCommand(), f.compactCommand())
 	return c
 }
 

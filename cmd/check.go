@@ -39,6 +39,9 @@ every record, the root against the signed checkpoint). It changes nothing. Exit 
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d conversations with %d entries, %d ledger entries, %d records\n", verdict, report.Conversations,
 					report.Entries, report.Ledger.Entries, report.Ledger.Records)
+				if report.Overdue > 0 {
+					fmt.Fprintf(cmd.OutOrStdout(), "%d entries wait to be deleted or emptied: the server does it when it runs\n", report.Overdue)
+				}
 			}
 			if n := len(report.Problems); n > 0 {
 				return fmt.Errorf("%d problems found: restore a backup, or ask for help with this list", n)

@@ -274,7 +274,7 @@ func printLine(w io.Writer, l device.Line, ids bool) {
 		if l.Edited {
 			state = " (edited)"
 		}
-		if l.View != nil && l.View.Expires != nil {
+		if l.View != nil && l.View.Expires != nil && l.View.Expires.Time != 0 {
 			state += " (" + expiryText(*l.View.Expires) + ")"
 		}
 		if l.Kind == "waiting" || l.Kind == "held" {

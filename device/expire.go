@@ -272,7 +272,7 @@ func (c *Client) noteRead(tx StateTx, id chat.ConversationID, read []Item) error
 			continue
 		}
 		content, err := mimi.Unmarshal(i.Content)
-		if err != nil || content.Expires == nil || !content.Expires.Relative {
+		if err != nil || content.Expires == nil || !content.Expires.Relative || content.Expires.Time == 0 {
 			continue
 		}
 		at := c.ms() + int64(content.Expires.Time)*1000

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/hex"
 	"maps"
+	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -301,6 +303,24 @@ func TestOpenRefusesAnotherName(t *testing.T) {
 		_, err := Open(marshal(t, c), alice, room)
 		if tc.ok && err != nil || !tc.ok && !chat.Is(err, chat.Tampered) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestExpiry(t *testing.T) {
+	at := time.UnixMilli(1_700_000_000_001)
+	c := Text("hi")
+	for _, tc := range []struct {
+		expires *Expiration
+		want    int64
+	}{
+		{nil, 0}, {ExpiresAt(at), 1_700_000_001_000}, {ExpiresAt(at.Add(-time.Millisecond)), 1_700_000_000_000},
+		{&Expiration{Relative: true, Time: 60}, 0}, {&Expiration{}, 0}, {&Expiration{Time: math.MaxUint32}, (1<<32 - 1) * 1000},
+	} {
+		c.Expires = tc.expires
+		back, err := Unmarshal(marshal(t, c))
+		if err != nil || back.Over() != tc.want {
+			t.Errorf("%+v is over at %d, %v; want %d", tc.expires, back.Over(), err, tc.want)
 		}
 	}
 }

@@ -323,6 +323,31 @@ func TestServerWithholdsAMessage(t *testing.T) {
 	shows(t, carol, other, ": (deleted)")
 }
 
+// TestServerClaimsThatItsTimeWasOver: the server deletes a message and says that its sender wanted that. It is shown as the server's word. What a
+// device has taken stays as long as its sender said, whatever the server says of it later.
+func TestServerClaimsThatItsTimeWasOver(t *testing.T) {
+	w, alice, bob, id := friends(t)
+	says(w, alice, id, "one")
+	w.Must(bob.Sync(w.Ctx()))
+	says(w, alice, id, "two")
+	showsLog(bob, func(list []api.Entry) []api.Entry {
+		for i := range list {
+			if list[i].Kind == api.KindMessage {
+				list[i].Body, list[i].Tombstone, list[i].Expired = sum(list[i].Body), true, true
+			}
+		}
+		return list
+	})
+	w.Must(bob.Sync(w.Ctx()))
+	shows(t, bob, id, "alice: one", "(expired)")
+	lines, err := bob.Lines(id)
+	w.Must(err)
+	const says = "A message was gone before this device fetched it. The server says that its time was over; it cannot prove that."
+	if text := lines[len(lines)-1].Text; text != says {
+		t.Fatalf("it says %q", text)
+	}
+}
+
 // TestServerInventsAFriend: the server makes a conversation of its own in which it is "alice", and invites Bob.
 func TestServerInventsAFriend(t *testing.T) {
 	w, alice, bob, _ := friends(t)

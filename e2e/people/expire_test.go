@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +145,35 @@ func TestLifetimeOfAConversation(t *testing.T) {
 		if err := alice.SetLifetime(id, d); !chat.Is(err, chat.Invalid) {
 			t.Errorf("a lifetime of %v: %v", d, err)
 		}
+	}
+}
+
+// toldExpiries notes what the server is told of messages.
+type toldExpiries struct {
+	world.Calls
+	told *[]int64
+}
+
+func (x toldExpiries) SendMessage(ctx context.Context, c chat.ConversationID, m api.Message) (api.Accepted, error) {
+	*x.told = append(*x.told, m.Expires)
+	return x.Calls.SendMessage(ctx, c, m)
+}
+
+// TestServerIsToldOfEverything: the ciphertexts of an edit and a reaction go with that of their message; that of a delete stays.
+func TestServerIsToldOfEverything(t *testing.T) {
+	w, alice, _, id := pair(t)
+	var told []int64
+	alice.Wrap = func(s device.Server) device.Server { return toldExpiries{s, &told} }
+	at := time.Unix(time.Now().Unix()+3600, 0)
+	m := expiring(w, alice, id, "soon over", at)
+	reaction, err := mimi.Reaction(m, "👍")
+	w.Must(err)
+	for _, content := range []mimi.Content{mimi.Edit(m, "soon over, too"), reaction, mimi.Delete(m), mimi.Text("stays")} {
+		_, err := alice.Send(w.Ctx(), id, content)
+		w.Must(err)
+	}
+	if ms := at.UnixMilli(); !slices.Equal(told, []int64{ms, ms, ms, 0, 0}) {
+		t.Errorf("the server was told %v, want three times %d and twice 0", told, ms)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"runtime"
 
 	"github.com/pressly/goose/v3"
@@ -102,4 +103,34 @@ func CheckFile(ctx context.Context, path string) (problems []string, err error) 
 		}
 	}
 	return problems, rows.Err()
+}
+
+// Compact writes the file at path anew without the pages that nothing uses, and says how large it was and is (bytes). Nobody else may have it
+// open. It needs as much free room again as the file is large at most; a crash in between leaves the file as it was.
+func Compact(ctx context.Context, path string) (before, after int64, err error) {
+	size := func() int64 {
+		if err != nil {
+			return 0
+		}
+		var info os.FileInfo
+		if info, err = os.Stat(path); err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	db, err := open(path, "immediate")
+	if err != nil {
+		return 0, 0, err
+	}
+	db.SetMaxOpenConns(1)
+	for _, statement := range []string{"PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"} {
+		if _, err = db.ExecContext(ctx, statement); err != nil {
+			break
+		}
+		if before == 0 {
+			before = size()
+		}
+	}
+	err = errors.Join(err, db.Close())
+	return before, size(), err
 }

@@ -2,6 +2,10 @@ package sqlite_test
 
 import (
 	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -64,4 +68,80 @@ func open(t *testing.T, path string) *store.Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// TestRoomComesBack: what tombstones leave is used again while the database is open, and goes back to the disk when it is compacted.
+func TestRoomComesBack(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "room.db")
+	s := open(t, path)
+	const n = 4000
+	fill := func(id chat.ConversationID) {
+		t.Helper()
+		var entries []store.Entry
+		for seq := uint64(1); seq <= n; seq++ {
+			body := make([]byte, 1000)
+			rand.Read(body)
+			entries = append(entries, store.Entry{Conversation: id, Seq: seq, Kind: 3, Dedup: body[:16], Body: body})
+		}
+		if err := s.AppendEntries(ctx, entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pages := func() (n int64) {
+		t.Helper()
+		db, err := sql.Open("sqlite", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if err := db.QueryRow("PRAGMA page_count").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	first := chat.NewConversationID()
+	each := func(do func(tx *store.Tx, id chat.ConversationID, seq uint64) error) {
+		t.Helper()
+		for seq := uint64(1); seq <= n; seq += 100 {
+			if err := s.Update(ctx, func(tx *store.Tx) (err error) {
+				for i := range uint64(100) {
+					err = errors.Join(err, do(tx, first, seq+i))
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill(first)
+	full := pages()
+	each((*store.Tx).Expire)
+	fill(chat.NewConversationID())
+	if again := pages(); again > full*5/4 {
+		t.Errorf("%d pages with as many messages as before and their tombstones, %d before: the room was not used again", again, full)
+	}
+	each((*store.Tx).Forget)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, after, err := sqlite.Compact(ctx, path)
+	if err != nil || after >= before {
+		t.Errorf("compacted from %d to %d bytes, %v", before, after, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() != after {
+		t.Errorf("it says %d bytes: %v, %v", after, info.Size(), err)
+	}
+	if problems, err := sqlite.CheckFile(ctx, path); err != nil || len(problems) > 0 {
+		t.Errorf("after compacting: %q, %v", problems, err)
+	}
+	if err := open(t, path).View(ctx, func(tx *store.Tx) error {
+		last, err := tx.LastSeq(first)
+		if last != n {
+			t.Errorf("%d entries of %d are there", last, n)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
