@@ -64,9 +64,12 @@ func ReadLog(tx *store.Tx, id chat.ConversationID, after uint64, limit, size int
 		return page, err
 	}
 	over, err := tx.Over(id, after, page[len(page)-1].Seq, now)
+	at := 0 // both lists are in order, and the page ends at or above the last deadline
 	for _, d := range over {
-		// Entries have no gaps, so the place in the page follows from the number.
-		if e := &page[d.Seq-page[0].Seq]; !e.Tombstone {
+		for page[at].Seq < d.Seq {
+			at++
+		}
+		if e := &page[at]; e.Seq == d.Seq && !e.Tombstone {
 			hash := sha256.Sum256(e.Body)
 			e.Body, e.Extra, e.Tombstone, e.Expired = hash[:], nil, true, true
 		}
