@@ -41,7 +41,9 @@ type Pair struct {
 
 	group   *mls.Group // A's
 	pending *mls.Pending
-	key     []byte // of the pending commit
+	key     []byte          // of the pending commit
+	welcome []byte          // that B may join by,
+	joining *mls.KeyPackage // and with what
 }
 
 // overhead is what MLS adds to a message's content: sender data, framing with its signature, tags. Approximately: it varies by bytes.
@@ -51,12 +53,12 @@ const (
 )
 
 // NewPair signs up two people with random handles and makes their conversation.
-func NewPair(ctx context.Context, base string) (*Pair, error) {
-	a, err := newPeer(ctx, base)
+func NewPair(ctx context.Context, at Target) (*Pair, error) {
+	a, err := newPeer(ctx, at)
 	if err != nil {
 		return nil, err
 	}
-	b, err := newPeer(ctx, base)
+	b, err := newPeer(ctx, at)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +66,7 @@ func NewPair(ctx context.Context, base string) (*Pair, error) {
 	return p, p.found(ctx)
 }
 
-func newPeer(ctx context.Context, base string) (*Peer, error) {
+func newPeer(ctx context.Context, at Target) (*Peer, error) {
 	device, err := keychain.NewDeviceKey(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -76,8 +78,7 @@ func newPeer(ctx context.Context, base string) (*Peer, error) {
 	name := make([]byte, 8)
 	rand.Read(name)
 	p := &Peer{key: device.Private(), Caller: api.Caller{Account: chat.NewAccountID(), Handle: "b" + hex.EncodeToString(name), Device: chat.NewDeviceID()}}
-	p.Device, err = httpclient.NewDevice(httpclient.Options{BaseURL: base, Now: time.Now, Rand: rand.Reader}, p.key,
-		api.SignIn{Account: p.Caller.Account, Device: p.Caller.Device}, "")
+	p.Device, err = httpclient.NewDevice(at.options(), p.key, api.SignIn{Account: p.Caller.Account, Device: p.Caller.Device}, "")
 	if err != nil {
 		return nil, err
 	}
@@ -97,37 +98,48 @@ func newPeer(ctx context.Context, base string) (*Peer, error) {
 
 // found makes the conversation and adds B, who has a KeyPackage for it alone.
 func (p *Pair) found(ctx context.Context) error {
-	who, err := p.A.Server(ctx)
+	g, err := p.A.found(ctx, p.Conversation)
 	if err != nil {
 		return err
 	}
+	if p.joining, err = p.B.keyPackage(); err != nil {
+		return err
+	}
+	pending, err := g.Commit(mls.CommitOptions{Add: [][]byte{p.joining.Public}, Now: time.Now(), Rand: rand.Reader})
+	if err != nil {
+		return err
+	}
+	p.group, p.pending, p.key, p.welcome = g, pending, newKey(), pending.Welcome
+	return p.Commit(ctx)
+}
+
+// found makes a conversation with nobody else in it.
+func (p *Peer) found(ctx context.Context, id chat.ConversationID) (*mls.Group, error) {
+	who, err := p.Server(ctx)
+	if err != nil {
+		return nil, err
+	}
 	thread := grant.NewThread(who.Host, "")
-	g, err := mls.Create(mls.CreateOptions{GroupID: p.Conversation[:], Identity: p.A.identity, Signer: p.A.key, Now: time.Now(), Rand: rand.Reader,
+	g, err := mls.Create(mls.CreateOptions{GroupID: id[:], Identity: p.identity, Signer: p.key, Now: time.Now(), Rand: rand.Reader,
 		SupportedExtensions: []uint16{roster.ExtLetterlock}, Extensions: roster.Extensions{
 			{Type: roster.ExtLetterlock, Data: thread.Marshal()},
 			roster.ExternalSendersExtension(roster.ExternalSender{SignatureKey: who.ServerKey, Credential: roster.BasicCredential([]byte("mimi://" + who.Host))}),
 		}})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	info, err := g.GroupInfo()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := p.A.Found(ctx, api.NewConversation{GroupInfo: info}); err != nil {
-		return err
-	}
-	kp, err := mls.NewKeyPackage(mls.KeyPackageOptions{Identity: p.B.identity, Signer: p.B.key, SupportedExtensions: []uint16{roster.ExtLetterlock},
+	_, err = p.Found(ctx, api.NewConversation{GroupInfo: info})
+	return g, err
+}
+
+// keyPackage is one that the server never sees but in the commit that adds its leaf.
+func (p *Peer) keyPackage() (*mls.KeyPackage, error) {
+	return mls.NewKeyPackage(mls.KeyPackageOptions{Identity: p.identity, Signer: p.key, SupportedExtensions: []uint16{roster.ExtLetterlock},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), Rand: rand.Reader})
-	if err != nil {
-		return err
-	}
-	pending, err := g.Commit(mls.CommitOptions{Add: [][]byte{kp.Public}, Now: time.Now(), Rand: rand.Reader})
-	if err != nil {
-		return err
-	}
-	p.group, p.pending, p.key = g, pending, newKey()
-	return p.Commit(ctx)
 }
 
 // Commit has A end the epoch. One whose outcome was not learned is sent again as it was: the server answers it as the first time.
@@ -151,10 +163,14 @@ func newKey() []byte { t := chat.NewToken(); return t[:16] }
 
 // Message makes a message of the conversation's epoch as large as one with size bytes of content. It ends with a stamp.
 func (p *Pair) Message(size int, stamp int64) []byte {
+	return message(p.Conversation, p.Epoch, size, stamp)
+}
+
+func message(id chat.ConversationID, epoch uint64, size int, stamp int64) []byte {
 	random := make([]byte, senderDataSize+size+sealingSize)
 	rand.Read(random)
 	binary.BigEndian.PutUint64(random[len(random)-8:], uint64(stamp))
-	return roster.Marshal(&roster.Message{WireFormat: roster.WirePrivateMessage, Private: &roster.PrivateMessage{GroupID: p.Conversation[:], Epoch: p.Epoch,
+	return roster.Marshal(&roster.Message{WireFormat: roster.WirePrivateMessage, Private: &roster.PrivateMessage{GroupID: id[:], Epoch: epoch,
 		ContentType: roster.ContentApplication, EncryptedSenderData: random[:senderDataSize], Ciphertext: random[senderDataSize:]}})
 }
 
@@ -167,26 +183,13 @@ func Stamp(message []byte) (int64, error) {
 }
 
 // NewPairs makes n pairs, a few at a time.
-func NewPairs(ctx context.Context, base string, n int, progress func(done int)) ([]*Pair, error) {
+func NewPairs(ctx context.Context, at Target, n int, progress Progress) ([]*Pair, error) {
 	pairs := make([]*Pair, n)
-	errs := make(chan error, n)
-	gate := make(chan struct{}, 8)
-	for i := range pairs {
-		go func() {
-			gate <- struct{}{}
-			defer func() { <-gate }()
-			var err error
-			pairs[i], err = NewPair(ctx, base)
-			errs <- err
-		}()
-	}
-	for done := 1; done <= n; done++ {
-		if err := <-errs; err != nil {
-			return nil, err
-		}
-		progress(done)
-	}
-	return pairs, nil
+	err := parallel(ctx, n, workers(), func(done int) { progress.step("pairs", done, n) }, func(ctx context.Context, i int) (err error) {
+		pairs[i], err = NewPair(ctx, at)
+		return err
+	})
+	return pairs, err
 }
 
 // Unfinished says that a commit was sent and its outcome was not learned.

@@ -19,10 +19,11 @@ import (
 
 // Process is a server in a process of its own.
 type Process struct {
-	URL  string
-	cmd  *exec.Cmd
-	log  *tail
-	done chan struct{}
+	Target
+	options ServerOptions
+	cmd     *exec.Cmd
+	log     *tail
+	done    chan struct{}
 }
 
 // FreeAddress is an address of this machine that nobody listens on now.
@@ -39,15 +40,21 @@ func FreeAddress() (string, error) {
 type ServerOptions struct {
 	Executable string // letterlock
 	DataDir    string
-	Address    string   // HOST:PORT
-	Args       []string // more of serve's flags
-	Wrap       []string // what stands before the command: strace, say
+	Address    string       // HOST:PORT
+	Args       []string     // more of serve's flags
+	Wrap       []string     // what stands before the command: strace, say
+	TLS        *Certificate // nil: plain HTTP
 }
 
 // Start runs `letterlock serve` and waits until it answers.
 func Start(ctx context.Context, o ServerOptions) (*Process, error) {
 	args := slices.Concat(o.Wrap, []string{o.Executable, "serve", "--data", o.DataDir, "--listen", o.Address, "--no-limits-for-loopback"}, o.Args)
-	p := &Process{URL: "http://" + o.Address, cmd: exec.Command(args[0], args[1:]...), log: &tail{}, done: make(chan struct{})}
+	p := &Process{Target: At("http://" + o.Address), options: o, log: &tail{}, done: make(chan struct{})}
+	if o.TLS != nil {
+		p.Target = target("https://"+o.Address, o.TLS.trust)
+		args = append(args, "--tls-cert", o.TLS.CertFile, "--tls-key", o.TLS.KeyFile)
+	}
+	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -76,7 +83,7 @@ func (p *Process) healthy(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := p.http.Do(r)
 	if err != nil {
 		return false
 	}
@@ -98,6 +105,20 @@ func (p *Process) Stop() error {
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		return fmt.Errorf("the server ended with code %d; it said:\n%s", code, p.log)
 	}
+	return nil
+}
+
+// Restart ends the server in order and starts it again as it was: with what it stored, and nothing in memory.
+func (p *Process) Restart(ctx context.Context) error {
+	if err := p.Stop(); err != nil {
+		return err
+	}
+	p.http.CloseIdleConnections()
+	again, err := Start(ctx, p.options)
+	if err != nil {
+		return err
+	}
+	p.cmd, p.log, p.done = again.cmd, again.log, again.done
 	return nil
 }
 

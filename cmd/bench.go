@@ -1,17 +1,18 @@
 package cmd
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"letterlock/bench"
 	"letterlock/chat"
@@ -19,155 +20,254 @@ import (
 
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "bench",
-		Short:   "Measure a server on this machine",
-		Example: `  letterlock bench send`,
-	}
-	cmd.AddCommand(benchSendCommand())
-	return cmd
-}
-
-// benchSend is what the flags say.
-type benchSend struct {
-	server   string
-	pairs    int
-	size     int
-	windows  []string
-	rate     int
-	duration time.Duration
-	warmup   time.Duration
-	dir      string
-	asJSON   bool
-}
-
-// benchSendResult is what is printed as JSON.
-type benchSendResult struct {
-	Pairs      int                `json:"pairs"`
-	Size       int                `json:"message_bytes"`
-	Throughput []bench.Throughput `json:"throughput"`
-	Latency    *bench.Latency     `json:"latency,omitempty"`
-}
-
-func benchSendCommand() *cobra.Command {
-	var b benchSend
-	cmd := &cobra.Command{
-		Use:   "send",
-		Short: "Messages a second, and how long one takes",
-		Long: `Pairs of people, one of whom sends to the other over live connections: how many messages a second arrive when
-each sender keeps 1, 4 or 16 without an answer, and how long a message takes at a fixed rate, counted from when
-it was due. Every message is written and synced before it is acknowledged. The server runs in a process of its
-own on the same machine; processor time is given for both, the generator's apart.`,
+		Use:   "bench",
+		Short: "Measure a server on this machine",
+		Long: `Measure a server on this machine. Unless --server names one, each measurement starts a server of its own in a
+process of its own, in a folder that is removed afterwards. The people are real clients over real sockets; their
+processor time is given apart from the server's, since both share the machine.`,
 		Example: `  letterlock bench send
-  letterlock bench send --windows 1,4 --duration 10s --json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd) },
+  letterlock bench all --quick`,
 	}
-	f := cmd.Flags()
-	f.StringVar(&b.server, "server", "", "public URL of a running server without rate limits (default: start one)")
-	f.IntVar(&b.pairs, "pairs", 100, "pairs of people")
-	f.IntVar(&b.size, "size", 1024, "content of a message, bytes")
-	f.StringSliceVar(&b.windows, "windows", []string{"1", "4", "16"}, "messages in flight for each sender")
-	f.IntVar(&b.rate, "rate", 50, "messages a second when latency is measured; 0 leaves it out")
-	f.DurationVar(&b.duration, "duration", 5*time.Second, "measured time of a run")
-	f.DurationVar(&b.warmup, "warmup", time.Second, "time before a run is measured")
-	f.StringVar(&b.dir, "dir", "", "folder for the server's data while it runs (default: a temporary one)")
-	f.BoolVar(&b.asJSON, "json", false, "print JSON")
+	for _, s := range scenarios() {
+		cmd.AddCommand(s.command())
+	}
+	cmd.AddCommand(benchAllCommand())
 	return cmd
 }
 
-func (b *benchSend) run(cmd *cobra.Command) (err error) {
-	if b.pairs < 1 || b.size < 8 || b.size > 64<<10 || b.rate < 0 {
-		return fmt.Errorf("%w: --pairs and --size must be positive, --size at most 65536", errUsage)
-	}
-	windows := make([]int, len(b.windows))
-	for i, w := range b.windows {
-		if windows[i], err = strconv.Atoi(w); err != nil || windows[i] < 1 || windows[i] > 256 {
-			return fmt.Errorf("%w: --windows are numbers from 1 to 256", errUsage)
-		}
-	}
-	ctx, progress := cmd.Context(), cmd.ErrOrStderr()
-	o := bench.SendOptions{Size: b.size, Warmup: b.warmup, Duration: b.duration}
-	url := b.server
-	if url == "" {
-		server, stop, err := b.start(cmd)
-		if err != nil {
-			return err
-		}
-		defer stop()
-		url, o.Server = server.URL, server
-	}
-	pairs, err := bench.NewPairs(ctx, url, b.pairs, func(done int) {
-		if done%25 == 0 || done == b.pairs {
-			fmt.Fprintf(progress, "pairs: %d of %d\n", done, b.pairs)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	result := benchSendResult{Pairs: b.pairs, Size: b.size}
-	for _, w := range windows {
-		fmt.Fprintf(progress, "window %d\n", w)
-		t, err := bench.Window(ctx, pairs, w, o)
-		if err != nil {
-			return err
-		}
-		result.Throughput = append(result.Throughput, t)
-	}
-	if b.rate > 0 {
-		fmt.Fprintf(progress, "latency at %d/s\n", b.rate)
-		o.Duration = max(o.Duration, 10*time.Second)
-		lat, err := bench.Rate(ctx, pairs, b.rate, o)
-		if err != nil {
-			return err
-		}
-		result.Latency = &lat
-	}
-	if b.asJSON {
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(result)
-	}
-	return result.print(cmd.OutOrStdout())
+// scenarios are all measurements, in the order in which ` + "`bench all`" + ` makes them.
+func scenarios() []*scenario {
+	return []*scenario{sendScenario(), roomsScenario(), connectScenario(), idleScenario(), catchUpScenario(), growthScenario()}
 }
 
-// start runs a server of this same program in a folder that is removed afterwards.
-func (b *benchSend) start(cmd *cobra.Command) (server *bench.Process, stop func(), err error) {
+// scenario is one measurement: what its flags are, and what it does with them.
+type scenario struct {
+	name, short, long, example string
+
+	flags func(f *pflag.FlagSet) // their defaults are the sizes of ` + "`bench all`" + `
+	quick func()                 // smaller ones
+	check func() error           // what is wrong with them
+	files func() int             // connections that generator and server hold
+	run   func(ctx context.Context, bed *bed) (benchResult, error)
+}
+
+// benchResult is printed as JSON as it is, and as a table of figures unless it prints itself.
+type benchResult interface{ figures() []figure }
+
+// figure is a line of a table.
+type figure struct{ what, value string }
+
+func (s *scenario) command() *cobra.Command {
+	var bed bed
+	cmd := &cobra.Command{
+		Use: s.name, Short: s.short, Long: s.long, Example: s.example, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			result, err := s.measure(cmd, &bed)
+			if err != nil {
+				return err
+			}
+			if bed.asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(result)
+			}
+			if p, ok := result.(interface{ print(io.Writer) error }); ok {
+				return p.print(cmd.OutOrStdout())
+			}
+			return printFigures(cmd.OutOrStdout(), "", result.figures())
+		},
+	}
+	s.flags(cmd.Flags())
+	bed.flags(cmd.Flags())
+	return cmd
+}
+
+// measure starts a server if need be, measures, and clears away.
+func (s *scenario) measure(cmd *cobra.Command, b *bed) (benchResult, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	if err := bench.NeedFiles(s.files()); err != nil {
+		return nil, err
+	}
+	stop, err := b.start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	return s.run(cmd.Context(), b)
+}
+
+// bed is where a measurement takes place: what the flags say of it, and then a server that runs.
+type bed struct {
+	server   string
+	database string
+	dir      string
+	tls      bool
+	asJSON   bool
+
+	at       bench.Target
+	process  *bench.Process // nil: somebody else's
+	progress bench.Progress
+	place    string                                       // folder of data and certificate
+	disk     func(context.Context) (bench.DiskUse, error) // nil: not known
+}
+
+func (b *bed) flags(f *pflag.FlagSet) {
+	f.StringVar(&b.server, "server", "", "public URL of a running server without rate limits (default: start one)")
+	f.StringVar(&b.database, "database", "", "database of the server that is started, as serve takes it")
+	f.StringVar(&b.dir, "dir", "", "folder for the server's data while it runs (default: a temporary one)")
+	f.BoolVar(&b.tls, "tls", false, "the server that is started speaks TLS, with a throw-away certificate")
+	f.BoolVar(&b.asJSON, "json", false, "print JSON")
+}
+
+// start runs a server of this same program in a folder that is removed afterwards, or takes the one that runs.
+func (b *bed) start(cmd *cobra.Command) (stop func(), err error) {
+	b.progress = progressTo(cmd.ErrOrStderr())
+	if b.server != "" {
+		if b.database != "" || b.dir != "" || b.tls {
+			return nil, fmt.Errorf("%w: --server names a server that runs: --database, --dir and --tls are for one that is started", errUsage)
+		}
+		b.at = bench.At(b.server)
+		return func() {}, nil
+	}
 	executable, err := os.Executable()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	dir, err := os.MkdirTemp(b.dir, "letterlock-bench-")
-	if err != nil {
-		return nil, nil, chat.Wrap(chat.Invalid, err, "no folder for the server's data")
+	if b.place, err = os.MkdirTemp(b.dir, "letterlock-bench-"); err != nil {
+		return nil, chat.Wrap(chat.Invalid, err, "no folder for the server's data")
 	}
-	address, err := bench.FreeAddress()
-	if err == nil {
-		server, err = bench.Start(cmd.Context(), bench.ServerOptions{Executable: executable, DataDir: filepath.Join(dir, "data"), Address: address})
+	clear := func() { os.RemoveAll(b.place) }
+	o := bench.ServerOptions{Executable: executable, DataDir: filepath.Join(b.place, "data")}
+	if err := b.prepare(&o); err != nil {
+		clear()
+		return nil, err
 	}
-	if err != nil {
-		os.RemoveAll(dir)
-		return nil, nil, err
+	if b.process, err = bench.Start(cmd.Context(), o); err != nil {
+		clear()
+		return nil, err
 	}
-	return server, func() {
-		server.Kill()
-		os.RemoveAll(dir)
+	b.at = b.process.Target
+	return func() {
+		b.process.Kill()
+		clear()
 	}, nil
 }
 
-func (r *benchSendResult) print(w io.Writer) error {
-	fmt.Fprintf(w, "%d pairs, %d bytes, every message synced before its acknowledgement\n\n", r.Pairs, r.Size)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, strings.Join([]string{"window", "delivered/s", "p50 ms", "p99 ms", "server CPU s/1000", "generator CPU s/1000", ""}, "\t"))
-	for _, x := range r.Throughput {
-		server := "-"
-		if x.ServerCPU > 0 {
-			server = fmt.Sprintf("%.3f", x.ServerCPU)
-		}
-		fmt.Fprintf(t, "%d\t%.0f\t%.2f\t%.2f\t%s\t%.3f\t\n", x.Window, x.PerSecond, x.P50, x.P99, server, x.GeneratorCPU)
-	}
-	if err := t.Flush(); err != nil {
+// prepare settles address, certificate and database of a server that is to be started.
+func (b *bed) prepare(o *bench.ServerOptions) (err error) {
+	if o.Address, err = bench.FreeAddress(); err != nil {
 		return err
 	}
-	if l := r.Latency; l != nil {
-		fmt.Fprintf(w, "\nat %d/s: p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, max %.2f ms (%d messages, from when each was due)\n", l.Rate, l.P50, l.P90, l.P99, l.Max, l.Samples)
+	if b.tls {
+		if o.TLS, err = bench.NewCertificate(b.place); err != nil {
+			return err
+		}
+	}
+	if b.database == "" {
+		b.disk = func(context.Context) (bench.DiskUse, error) { return bench.DiskOfFolder(o.DataDir) }
+	} else {
+		o.Args = append(o.Args, "--database", b.database)
 	}
 	return nil
+}
+
+// progressTo prints lines, one at a time.
+func progressTo(w io.Writer) bench.Progress {
+	var mu sync.Mutex
+	return func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(w, format+"\n", args...)
+	}
+}
+
+// benchAll is what ` + "`bench all`" + ` prints as JSON.
+type benchAll struct {
+	Seconds   float64        `json:"seconds"`
+	Scenarios []benchAllPart `json:"scenarios"`
+}
+
+type benchAllPart struct {
+	Name    string      `json:"name"`
+	Seconds float64     `json:"seconds"` // set-up included
+	Result  benchResult `json:"result"`
+}
+
+func benchAllCommand() *cobra.Command {
+	var shared bed
+	var quick bool
+	cmd := &cobra.Command{
+		Use:   "all",
+		Short: "All measurements, one after another, with one table",
+		Long: `All measurements with their default sizes, each on a server of its own, and one table at the end. It takes
+about eight minutes on two cores, or one minute with --quick, whose figures say little.`,
+		Example: `  letterlock bench all
+  letterlock bench all --quick --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if shared.server != "" {
+				return fmt.Errorf("%w: all measurements want a fresh server each: leave out --server", errUsage)
+			}
+			all, err := runAll(cmd, shared, quick)
+			if err != nil {
+				return err
+			}
+			if shared.asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(all)
+			}
+			for _, p := range all.Scenarios {
+				if err := printFigures(cmd.OutOrStdout(), p.Name, p.Result.figures()); err != nil {
+					return err
+				}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "\n%.0f s in all\n", all.Seconds)
+			return nil
+		},
+	}
+	shared.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&quick, "quick", false, "small sizes: does it work")
+	cmd.Flags().MarkHidden("server")
+	return cmd
+}
+
+func runAll(cmd *cobra.Command, shared bed, quick bool) (all benchAll, err error) {
+	begun := time.Now()
+	for _, s := range scenarios() {
+		s.flags(pflag.NewFlagSet(s.name, pflag.ContinueOnError)) // sets the defaults
+		if quick {
+			s.quick()
+		}
+		start, bed := time.Now(), shared
+		fmt.Fprintf(cmd.ErrOrStderr(), "== %s\n", s.name)
+		result, err := s.measure(cmd, &bed)
+		if err != nil {
+			return all, fmt.Errorf("%s: %w", s.name, err)
+		}
+		all.Scenarios = append(all.Scenarios, benchAllPart{s.name, time.Since(start).Seconds(), result})
+	}
+	all.Seconds = time.Since(begun).Seconds()
+	return all, nil
+}
+
+func printFigures(w io.Writer, name string, figures []figure) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range figures {
+		if name != "" {
+			fmt.Fprintf(t, "%-8s\t", name)
+		}
+		fmt.Fprintf(t, "%-44s\t%s\n", f.what, f.value)
+	}
+	return t.Flush()
+}
+
+// cpuText is processor time in seconds, or a dash where it is not known.
+func cpuText(s float64) string {
+	if s == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.3f", s)
+}
+
+func cpuPair(c bench.CPU) string {
+	return fmt.Sprintf("server %s, generator %.3f", cpuText(c.Server), c.Generator)
 }

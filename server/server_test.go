@@ -73,7 +73,7 @@ func TestAWholeServerFromStartToCheck(t *testing.T) {
 	if _, err := Check(ctx, dir); !chat.Is(err, chat.Unavailable) {
 		t.Errorf("a check beside a running server: %v", err)
 	}
-	pair, err := bench.NewPair(ctx, s.URL())
+	pair, err := bench.NewPair(ctx, bench.At(s.URL()))
 	must(t, err)
 	stream, err := pair.A.Dial(ctx)
 	must(t, err)
@@ -141,7 +141,7 @@ func adminMetrics(t *testing.T, dir string) {
 func TestCheckFindsWhatIsWrong(t *testing.T) {
 	dir := shortDir(t)
 	s, stop := running(t, dir)
-	pair, err := bench.NewPair(t.Context(), s.URL())
+	pair, err := bench.NewPair(t.Context(), bench.At(s.URL()))
 	must(t, err)
 	for range 3 {
 		key := chat.NewToken()

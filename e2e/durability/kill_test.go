@@ -59,7 +59,7 @@ func torment(t *testing.T, n int) {
 	server, err := bench.Start(ctx, bench.ServerOptions{Executable: binary, DataDir: dir, Address: address})
 	must(t, err)
 	defer func() { server.Kill() }()
-	people, err := bench.NewPairs(ctx, server.URL, pairs, func(int) {})
+	people, err := bench.NewPairs(ctx, server.Target, pairs, nil)
 	must(t, err)
 	senders := make([]*sender, pairs)
 	for i, p := range people {

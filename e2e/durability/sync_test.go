@@ -39,7 +39,7 @@ func TestNoAcknowledgementPrecedesItsSync(t *testing.T) {
 			server.Kill()
 		}
 	}()
-	pair, err := bench.NewPair(ctx, server.URL)
+	pair, err := bench.NewPair(ctx, server.Target)
 	must(t, err)
 	stream, err := pair.A.Dial(ctx)
 	must(t, err)
