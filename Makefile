@@ -32,8 +32,8 @@ soak: build ## 300 rounds of kill -9 under load
 mutants: ## switch off each defence in turn; its test must go red
 	go run ./e2e/mutants
 
-bench: build ## what the message path does on this machine
-	$(BIN) bench send
+bench: build ## what a server does on this machine: sending, rooms, storms, idle devices, catching up, growth (ten minutes)
+	$(BIN) bench all
 
 peers: ## the same load on ejabberd and Prosody, in one run; installs them from Debian, with none of their services started
 	@missing=$$(go run ./e2e/peers --missing); test -z "$$missing" || ./e2e/peers/install.sh $$missing

@@ -51,6 +51,7 @@ func MeasureConnect(ctx context.Context, at Target, o ConnectOptions) (result Co
 		l, err := dial(ctx, at, people[i], sourceOf(at, i))
 		if err == nil {
 			lives[i] = l
+			defer context.AfterFunc(ctx, l.close)()
 			err = l.subscribe(home[i].id, home[i].seq, nil)
 		}
 		if err != nil {

@@ -92,6 +92,7 @@ func quiet(ctx context.Context, at Target, people []*Peer, home []*room, progres
 		if lives[i], err = dial(ctx, at, people[i], sourceOf(at, i)); err != nil {
 			return err
 		}
+		defer context.AfterFunc(ctx, lives[i].close)()
 		if err := lives[i].send(api.Frame{Type: api.FrameSubscribeAll}); err != nil {
 			return err
 		}

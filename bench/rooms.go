@@ -167,6 +167,7 @@ func (h *hall) connect(ctx context.Context, at Target, people []*Peer) error {
 		if l.live, err = dial(ctx, at, people[i], sourceOf(at, i)); err != nil {
 			return err
 		}
+		defer context.AfterFunc(ctx, l.close)()
 		for _, p := range l.at {
 			if err := l.subscribe(p.room.id, p.seq, nil); err != nil {
 				return err

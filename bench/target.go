@@ -35,7 +35,7 @@ func At(url string) Target { return target(url, nil) }
 
 func target(url string, c *tls.Config) Target {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost, t.TLSClientConfig = 64, c
+	t.MaxIdleConnsPerHost, t.TLSClientConfig = 64, c.Clone() // the transport changes its own: it speaks HTTP/2 too
 	return Target{URL: url, http: &http.Client{Transport: t}, tls: c}
 }
 
