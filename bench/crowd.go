@@ -52,12 +52,7 @@ func (r *room) message(size int, stamp int64) []byte { return message(r.id, r.ep
 
 // newRooms makes conversations, a few at a time. pick says who is in which.
 func newRooms(ctx context.Context, n int, progress Progress, pick func(i int) []*Peer) ([]*room, error) {
-	rooms := make([]*room, n)
-	err := parallel(ctx, n, workers(), func(done int) { progress.step("conversations", done, n) }, func(ctx context.Context, i int) (err error) {
-		rooms[i], err = newRoom(ctx, pick(i))
-		return err
-	})
-	return rooms, err
+	return makeAll(ctx, "conversations", n, progress, func(ctx context.Context, i int) (*room, error) { return newRoom(ctx, pick(i)) })
 }
 
 // newHouse signs up so many people and divides them among as few conversations as hold them: everybody is in exactly one.

@@ -184,12 +184,7 @@ func Stamp(message []byte) (int64, error) {
 
 // NewPairs makes n pairs, a few at a time.
 func NewPairs(ctx context.Context, at Target, n int, progress Progress) ([]*Pair, error) {
-	pairs := make([]*Pair, n)
-	err := parallel(ctx, n, workers(), func(done int) { progress.step("pairs", done, n) }, func(ctx context.Context, i int) (err error) {
-		pairs[i], err = NewPair(ctx, at)
-		return err
-	})
-	return pairs, err
+	return makeAll(ctx, "pairs", n, progress, func(ctx context.Context, _ int) (*Pair, error) { return NewPair(ctx, at) })
 }
 
 // Unfinished says that a commit was sent and its outcome was not learned.

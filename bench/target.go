@@ -124,12 +124,18 @@ func parallel(ctx context.Context, n, atOnce int, done func(int), do func(ctx co
 // workers is how many people act at a time while a measurement is being set up.
 func workers() int { return 8 * runtime.GOMAXPROCS(0) }
 
-// NewPeers signs up so many people.
-func NewPeers(ctx context.Context, at Target, n int, progress Progress) ([]*Peer, error) {
-	peers := make([]*Peer, n)
-	err := parallel(ctx, n, workers(), func(done int) { progress.step("people", done, n) }, func(ctx context.Context, i int) (err error) {
-		peers[i], err = newPeer(ctx, at)
+// makeAll makes n things that a measurement needs, a few at a time.
+func makeAll[T any](ctx context.Context, what string, n int, progress Progress, one func(ctx context.Context, i int) (T, error)) ([]T, error) {
+	all := make([]T, n)
+	done := func(done int) { progress.step(what, done, n) }
+	err := parallel(ctx, n, workers(), done, func(ctx context.Context, i int) (err error) {
+		all[i], err = one(ctx, i)
 		return err
 	})
-	return peers, err
+	return all, err
+}
+
+// NewPeers signs up so many people.
+func NewPeers(ctx context.Context, at Target, n int, progress Progress) ([]*Peer, error) {
+	return makeAll(ctx, "people", n, progress, func(ctx context.Context, _ int) (*Peer, error) { return newPeer(ctx, at) })
 }
