@@ -93,6 +93,8 @@ type cost struct {
 
 func startCost(server *Process) cost { return cost{server, cpuOf(server), ownCPU()} }
 
+func cpuOf(server *Process) time.Duration { return (&SendOptions{Server: server}).serverCPU() }
+
 // per is in seconds for each thousand of n things; the server's is 0 where it is not our process.
 func (c cost) per(n int64) CPU {
 	if n == 0 {

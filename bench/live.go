@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -291,8 +292,7 @@ func (l *live) feed(id chat.ConversationID, window int, next func() ([]byte, boo
 			if !ok {
 				break
 			}
-			key := chat.NewToken()
-			frames = append(frames, api.Frame{Type: api.FrameSend, Conversation: id, Dedup: [16]byte(key[:16]), Message: m})
+			frames = append(frames, api.Frame{Type: api.FrameSend, Conversation: id, Dedup: dedupKey(), Message: m})
 		}
 		for part := range inMessages(frames) {
 			if err := l.send(part...); err != nil {
@@ -313,6 +313,13 @@ func (l *live) feed(id chat.ConversationID, window int, next func() ([]byte, boo
 			return err
 		}
 	}
+}
+
+// dedupKey is a new key as spec/frames.md advises: 6 bytes of time, 10 random ones.
+func dedupKey() (k [16]byte) {
+	rand.Read(k[:])
+	binary.BigEndian.PutUint64(k[:], uint64(time.Now().UnixMilli())<<16|uint64(binary.BigEndian.Uint16(k[6:])))
+	return k
 }
 
 // inMessages divides frames into messages that the server takes.

@@ -240,8 +240,7 @@ func (h *hall) send(draw func() int, due time.Time, numbers ...int64) error {
 		h.turn[i] = (h.turn[i] + 1) % min(h.Senders, len(r.members))
 		h.slots[n].since.Store(int64(due.Sub(began)))
 		h.slots[n].left.Store(int64(len(r.members) - 1))
-		key := chat.NewToken()
-		frames[l] = append(frames[l], api.Frame{Type: api.FrameSend, Request: uint32(l.mine[r.id]), Conversation: r.id, Dedup: [16]byte(key[:16]),
+		frames[l] = append(frames[l], api.Frame{Type: api.FrameSend, Request: uint32(l.mine[r.id]), Conversation: r.id, Dedup: dedupKey(),
 			Message: r.message(h.Size, n)})
 	}
 	for l, list := range frames {

@@ -46,7 +46,7 @@ func startLetterlock(ctx context.Context, executable, dir string, c *cluster, pa
 	if l.server, err = bench.Start(ctx, options); err != nil {
 		return nil, err
 	}
-	if l.pairs, err = bench.NewPairs(ctx, l.server.URL, pairs, func(int) {}); err != nil {
+	if l.pairs, err = bench.NewPairs(ctx, l.server.Target, pairs, nil); err != nil {
 		l.Close()
 		return nil, err
 	}
