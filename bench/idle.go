@@ -24,9 +24,9 @@ type Idle struct {
 	SetupSeconds   float64 `json:"setup_s"`
 	ConnectSeconds float64 `json:"connect_s"`
 	Before         Memory  `json:"server_before_bytes"`
-	Connected      Memory  `json:"server_connected_bytes"` // at once
-	After          Memory  `json:"server_after_bytes"`     // when it has settled
-	PerDevice      float64 `json:"server_bytes_per_device"`
+	After          Memory  `json:"server_after_bytes"`
+	PerDevice      float64 `json:"server_bytes_per_device"`        // resident
+	InUsePer       float64 `json:"server_in_use_bytes_per_device"` // of heap and stacks
 	KernelPer      float64 `json:"kernel_buffer_bytes_per_device"` // both ends, data in sockets alone
 	Woken          int     `json:"devices_that_got_a_message_afterwards"`
 	WokenSeconds   float64 `json:"message_to_all_s"`
@@ -46,7 +46,7 @@ func MeasureIdle(ctx context.Context, at Target, o IdleOptions) (result Idle, er
 		}
 	}
 	result = Idle{Devices: o.Devices, SetupSeconds: time.Since(setup).Seconds()}
-	if result.Before, err = memoryOf(o.Server); err != nil {
+	if result.Before, err = memoryOf(ctx, o.Server); err != nil {
 		return result, err
 	}
 	buffers, connecting := socketBuffers(), time.Now()
@@ -62,9 +62,6 @@ func MeasureIdle(ctx context.Context, at Target, o IdleOptions) (result Idle, er
 		return result, err
 	}
 	result.ConnectSeconds = time.Since(connecting).Seconds()
-	if result.Connected, err = memoryOf(o.Server); err != nil {
-		return result, err
-	}
 	o.Progress.say("connected in %.1f s; quiet for %s", result.ConnectSeconds, o.Settle)
 	cost := startCost(o.Server)
 	select {
@@ -73,10 +70,11 @@ func MeasureIdle(ctx context.Context, at Target, o IdleOptions) (result Idle, er
 		return result, ctx.Err()
 	}
 	result.CPU = cost.per(int64(o.Devices))
-	if result.After, err = memoryOf(o.Server); err != nil {
+	if result.After, err = memoryOf(ctx, o.Server); err != nil {
 		return result, err
 	}
 	result.PerDevice = float64(result.After.Resident-result.Before.Resident) / float64(o.Devices)
+	result.InUsePer = float64(result.After.InUse-result.Before.InUse) / float64(o.Devices)
 	result.KernelPer = float64(socketBuffers()-buffers) / float64(o.Devices)
 	waking := time.Now()
 	result.Woken, err = wakeAll(ctx, lives, home)
@@ -136,11 +134,11 @@ func wakeAll(ctx context.Context, lives []*live, home []*room) (woken int, err e
 	return int(got.Load()), err
 }
 
-func memoryOf(p *Process) (Memory, error) {
+func memoryOf(ctx context.Context, p *Process) (Memory, error) {
 	if p == nil {
 		return Memory{}, nil
 	}
-	m, err := p.Memory()
+	m, err := p.Memory(ctx)
 	if err != nil {
 		err = fmt.Errorf("bench: the server's memory: %w", err)
 	}

@@ -2,8 +2,14 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,15 +21,54 @@ import (
 type Memory struct {
 	Resident int64 `json:"rss"`           // VmRSS of /proc/PID/status
 	Share    int64 `json:"pss,omitempty"` // Pss of /proc/PID/smaps_rollup: pages that others map too count in part; 0: not to be read
+	InUse    int64 `json:"in_use"`        // heap and stacks that are needed: after a collection that is asked for when the others were read
 }
 
-// Memory reads what the server holds now.
-func (p *Process) Memory() (m Memory, err error) {
+// Memory reads what the server holds now, and then has it collect its garbage, to tell what it needs.
+func (p *Process) Memory(ctx context.Context) (m Memory, err error) {
 	if m.Resident, err = kilobytes(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), "VmRSS:"); err != nil {
 		return m, err
 	}
 	m.Share, _ = kilobytes(fmt.Sprintf("/proc/%d/smaps_rollup", p.cmd.Process.Pid), "Pss:") // not every kernel has it
+	if err := p.admin(ctx, "/debug/pprof/heap?gc=1", io.Discard); err != nil {
+		return m, err
+	}
+	var metrics bytes.Buffer
+	if err := p.admin(ctx, "/metrics", &metrics); err != nil {
+		return m, err
+	}
+	for line := range strings.Lines(metrics.String()) {
+		fields := strings.Fields(line)
+		if len(fields) == 2 && (fields[0] == "go_memstats_heap_alloc_bytes" || fields[0] == "go_memstats_stack_inuse_bytes") {
+			n, err := strconv.ParseFloat(fields[1], 64)
+			if err != nil {
+				return m, err
+			}
+			m.InUse += int64(n)
+		}
+	}
 	return m, nil
+}
+
+// admin asks the server on its operator's socket.
+func (p *Process) admin(ctx context.Context, path string, to io.Writer) error {
+	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(p.options.DataDir, "admin.sock"))
+	}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := t.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("bench: the server's %s answered %s", path, answer.Status)
+	}
+	_, err = io.Copy(to, answer.Body)
+	return err
 }
 
 // kilobytes finds a line like "VmRSS:   1234 kB" and gives its bytes.

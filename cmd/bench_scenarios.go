@@ -181,7 +181,10 @@ func idleScenario() *scenario {
 		long: `Devices that are connected, subscribed and quiet: what of the server's resident memory each takes, read from
 /proc before they come and when they have been quiet for a while. The server is restarted before, so that it
 holds nothing of their signing up. Afterwards one message goes to each conversation, and every device must get
-it. The kernel's share is what it holds for data in sockets, both ends; a socket's own few kilobytes are not in it.
+it.
+
+Resident memory holds garbage too, which Go keeps for the next burst; what is in use are heap and stacks after
+a collection that the command asks for. The kernel's share is what it holds for data in sockets, both ends; a socket's own few kilobytes are not in it.
 
 Generator and server each need one open file for a device: where the limit is too low, the command says so.`,
 		example: `  letterlock bench idle
@@ -206,17 +209,16 @@ func (r benchIdle) figures() []figure {
 		if m.Resident == 0 {
 			return "- (not our process)"
 		}
-		return fmt.Sprintf("%.1f MB resident, %.1f MB by share", float64(m.Resident)/1e6, float64(m.Share)/1e6)
+		return fmt.Sprintf("%.1f MB resident, %.1f MB by share, %.1f MB in use", float64(m.Resident)/1e6, float64(m.Share)/1e6, float64(m.InUse)/1e6)
 	}
 	each := "-"
 	if r.Before.Resident > 0 {
-		each = fmt.Sprintf("%.1f kB", r.PerDevice/1e3)
+		each = fmt.Sprintf("%.1f kB resident, %.1f kB in use", r.PerDevice/1e3, r.InUsePer/1e3)
 	}
 	return []figure{
 		{fmt.Sprintf("set-up of %d people", r.Devices), fmt.Sprintf("%.1f s, connected in %.1f s", r.SetupSeconds, r.ConnectSeconds)},
 		{"server without connections", memory(r.Before)},
-		{"with all, at once", memory(r.Connected)},
-		{"with all, settled", memory(r.After)},
+		{"with all", memory(r.After)},
 		{"for a device", each},
 		{"kernel's buffers for a device", fmt.Sprintf("%.1f kB, both ends", r.KernelPer/1e3)},
 		{"devices that got a message afterwards", fmt.Sprintf("%d of %d, in %.1f s", r.Woken, r.Devices, r.WokenSeconds)},

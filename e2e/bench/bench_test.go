@@ -114,11 +114,14 @@ func TestIdle(t *testing.T) {
 	var r struct {
 		Devices int
 		Before  struct{ RSS int64 } `json:"server_before_bytes"`
-		After   struct{ RSS int64 } `json:"server_after_bytes"`
-		Woken   int                 `json:"devices_that_got_a_message_afterwards"`
+		After   struct {
+			RSS   int64
+			InUse int64 `json:"in_use"`
+		} `json:"server_after_bytes"`
+		Woken int `json:"devices_that_got_a_message_afterwards"`
 	}
 	run(t, "idle --devices 60 --settle 0s --tls", &r)
-	if r.Devices != 60 || r.Woken != 60 || r.Before.RSS == 0 || r.After.RSS == 0 {
+	if r.Devices != 60 || r.Woken != 60 || r.Before.RSS == 0 || r.After.RSS == 0 || r.After.InUse == 0 {
 		t.Errorf("got %+v", r)
 	}
 }
