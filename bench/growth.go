@@ -38,8 +38,8 @@ type Growth struct {
 	CiphertextBytes int          `json:"ciphertext_bytes"` // of a message, as sent
 	Steps           []GrowthStep `json:"steps"`
 	LastToFirst     float64      `json:"last_to_first"`               // throughput
-	Closed          *DiskUse     `json:"disk_after_stop,omitempty"`   // with the server ended in order
-	PerMessage      float64      `json:"bytes_per_message,omitempty"` // of that data, beyond the empty store's
+	Closed          *DiskUse     `json:"disk_after_stop,omitempty"`   // the server ended in order
+	PerMessage      float64      `json:"bytes_per_message,omitempty"` // of both, beyond the empty store's
 }
 
 // GrowthStep is one measurement. It adds messages itself.
@@ -91,7 +91,7 @@ func MeasureGrowth(ctx context.Context, at Target, o GrowthOptions) (result Grow
 		return result, err
 	}
 	if result.Closed, err = o.disk(ctx); err == nil {
-		result.PerMessage = float64(result.Closed.Data-empty.Data) / float64(last.Stored+last.Added)
+		result.PerMessage = float64(result.Closed.Data+result.Closed.Log-empty.Data-empty.Log) / float64(last.Stored+last.Added)
 	}
 	return result, err
 }

@@ -278,8 +278,8 @@ func growthScenario() *scenario {
 		name:  "growth",
 		short: "Throughput and disk with more and more stored",
 		long: `The store is filled to ten thousand messages, a hundred thousand and so on; after each filling throughput is
-measured, which adds messages too, and what the store takes on disk. Data is counted apart from the log that is
-written ahead; at the end the server is stopped in order, so that all of the log is in the data.
+measured, which adds messages too, and what the store takes on disk: its data and, apart, the log that is
+written ahead. At the end the server is stopped in order, and what both take then is divided by the messages.
 
 Ten million messages of 1 KiB need some 16 GB of disk and half an hour: ask for them with --upto.`,
 		example: `  letterlock bench growth
