@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -56,7 +57,8 @@ type sealedPair struct {
 	since    []atomic.Int64 // when each was sent, ns since began
 	took     []int64        // ns to B
 	a, b     *live
-	first    uint64 // sequence number of the first
+	seq      uint64   // the last entry that B has
+	at       []uint64 // sequence numbers of the messages
 }
 
 func sealed(ctx context.Context, at Target, pairs []*Pair, joined []*mls.Group, window, n int, o SendOptions) (s Sealed, err error) {
@@ -90,7 +92,7 @@ func sealed(ctx context.Context, at Target, pairs []*Pair, joined []*mls.Group, 
 	s.P50, s.P99 = quantile(took, 0.50), quantile(took, 0.99)
 	start = time.Now()
 	var opened atomic.Int64
-	err = parallel(ctx, len(run), runtime.GOMAXPROCS(0), nil, func(ctx context.Context, i int) error { return run[i].open(ctx, n, o.Size, &opened) })
+	err = parallel(ctx, len(run), runtime.GOMAXPROCS(0), nil, func(ctx context.Context, i int) error { return run[i].open(ctx, o.Size, &opened) })
 	s.OpenSeconds, s.Opened = time.Since(start).Seconds(), int(opened.Load())
 	return s, err
 }
@@ -118,14 +120,17 @@ func (p *sealedPair) connect(ctx context.Context, at Target) error {
 	if err != nil {
 		return err
 	}
-	p.first = c.LastSeq + 1
+	p.seq = c.LastSeq
 	if p.a, err = dial(ctx, at, p.A, nil); err != nil {
 		return err
 	}
 	if p.b, err = dial(ctx, at, p.B, nil); err != nil {
 		return err
 	}
-	return p.b.subscribe(p.Conversation, c.LastSeq, nil)
+	return p.b.subscribe(p.Conversation, c.LastSeq, func(e *api.Entry) error {
+		p.seq = e.Seq
+		return nil
+	})
 }
 
 // run sends and receives until everything has arrived.
@@ -158,31 +163,37 @@ func (p *sealedPair) run(ctx context.Context, window int) error {
 	return <-sent
 }
 
-// arrived takes the time. Messages arrive in the order in which they were sent.
+// arrived takes the time. Messages arrive in the order in which they were sent; in between there may be some of a run before, which
+// ended with them under way.
 func (p *sealedPair) arrived(f *api.Frame) error {
 	if f.Type != api.FrameEntry {
 		return nil
 	}
-	n := len(p.took)
-	if f.Entry.Seq != p.first+uint64(n) {
-		return fmt.Errorf("bench: entry %d where %d must follow: the server broke its promise of order", f.Entry.Seq, p.first+uint64(n))
+	if f.Entry.Seq != p.seq+1 {
+		return fmt.Errorf("bench: entry %d follows %d: the server broke its promise of order", f.Entry.Seq, p.seq)
 	}
-	p.took = append(p.took, int64(time.Since(began))-p.since[n].Load())
+	p.seq++
+	if n := len(p.took); n < len(p.messages) && bytes.Equal(f.Entry.Body, p.messages[n]) {
+		p.took, p.at = append(p.took, int64(time.Since(began))-p.since[n].Load()), append(p.at, f.Entry.Seq)
+	}
 	return nil
 }
 
 // open proves that what the server stored is what A sealed for B.
-func (p *sealedPair) open(ctx context.Context, n, size int, opened *atomic.Int64) error {
-	for after, left := p.first-1, n; left > 0; {
-		page, err := p.B.Log(ctx, p.Conversation, after, min(left, 1000), 0)
+func (p *sealedPair) open(ctx context.Context, size int, opened *atomic.Int64) error {
+	for left := p.at; len(left) > 0; {
+		page, err := p.B.Log(ctx, p.Conversation, left[0]-1, 1000, 0)
 		if err != nil {
 			return err
 		}
 		if len(page.Entries) == 0 {
-			return fmt.Errorf("bench: %d sealed messages are missing from the log", left)
+			return fmt.Errorf("bench: %d sealed messages are missing from the log", len(left))
 		}
 		for i := range page.Entries {
 			e := &page.Entries[i]
+			if len(left) == 0 || e.Seq != left[0] {
+				continue
+			}
 			m, err := p.joined.Open(e.Body)
 			if err != nil {
 				return fmt.Errorf("bench: sealed message at %d does not open: %w", e.Seq, err)
@@ -190,8 +201,7 @@ func (p *sealedPair) open(ctx context.Context, n, size int, opened *atomic.Int64
 			if len(m.Plaintext) != size {
 				return fmt.Errorf("bench: sealed message at %d opened to %d bytes", e.Seq, len(m.Plaintext))
 			}
-			after = e.Seq
-			left--
+			left = left[1:]
 			opened.Add(1)
 		}
 	}
