@@ -32,7 +32,7 @@ func TestKillInTheSweep(t *testing.T) {
 	}
 	server := start()
 	defer func() { server.Kill() }()
-	pair, err := bench.NewPair(ctx, server.URL)
+	pair, err := bench.NewPair(ctx, server.Target)
 	must(t, err)
 	over := time.Now().Add(3 * time.Second)
 	sent := sendExpiring(t, ctx, pair, messages, over)
