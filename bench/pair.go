@@ -29,6 +29,7 @@ import (
 type Peer struct {
 	*httpclient.Device
 	Caller   api.Caller
+	at       Target
 	identity []byte
 	key      ed25519.PrivateKey
 }
@@ -49,7 +50,7 @@ type Pair struct {
 // overhead is what MLS adds to a message's content: sender data, framing with its signature, tags. Approximately: it varies by bytes.
 const (
 	senderDataSize = 28
-	sealingSize    = 90
+	sealingSize    = 144
 )
 
 // NewPair signs up two people with random handles and makes their conversation.
@@ -77,7 +78,7 @@ func newPeer(ctx context.Context, at Target) (*Peer, error) {
 	}
 	name := make([]byte, 8)
 	rand.Read(name)
-	p := &Peer{key: device.Private(), Caller: api.Caller{Account: chat.NewAccountID(), Handle: "b" + hex.EncodeToString(name), Device: chat.NewDeviceID()}}
+	p := &Peer{at: at, key: device.Private(), Caller: api.Caller{Account: chat.NewAccountID(), Handle: "b" + hex.EncodeToString(name), Device: chat.NewDeviceID()}}
 	p.Device, err = httpclient.NewDevice(at.options(), p.key, api.SignIn{Account: p.Caller.Account, Device: p.Caller.Device}, "")
 	if err != nil {
 		return nil, err

@@ -2,8 +2,6 @@ package bench
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,8 +10,6 @@ import (
 	"time"
 
 	"letterlock/api"
-	"letterlock/api/httpclient"
-	"letterlock/chat"
 )
 
 // Throughput is one run at a window: how many messages each sender has without an answer at any time.
@@ -50,7 +46,7 @@ type SendOptions struct {
 // link is a pair with both live connections.
 type link struct {
 	*Pair
-	a, b  *httpclient.Stream
+	a, b  *live
 	since int64 // stamps below are of a run before
 
 	window  int // to keep in flight; 0: none by itself
@@ -73,19 +69,18 @@ func connect(ctx context.Context, p *Pair, since int64) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, s := range []**httpclient.Stream{&l.a, &l.b} {
+	for i, s := range []**live{&l.a, &l.b} {
 		peer := []*Peer{p.A, p.B}[i]
-		if *s, err = peer.Dial(ctx); err != nil {
-			return nil, err
-		}
-		if err := (*s).Send(api.Frame{Type: api.FrameSubscribe, Conversation: p.Conversation, Seq: at.LastSeq, OwnByAck: true}); err != nil {
+		if *s, err = dial(ctx, peer.at, peer, nil); err != nil {
 			return nil, err
 		}
 		// What a run before left in flight comes first.
-		for f := (api.Frame{}); f.Type != api.FrameLive; l.cursor[i] = f.Seq {
-			if f, err = (*s).Recv(ctx); err != nil {
-				return nil, err
-			}
+		l.cursor[i] = at.LastSeq
+		if err := (*s).subscribe(p.Conversation, at.LastSeq, func(e *api.Entry) error {
+			l.cursor[i] = e.Seq
+			return nil
+		}); err != nil {
+			return nil, err
 		}
 	}
 	return l, nil
@@ -94,79 +89,84 @@ func connect(ctx context.Context, p *Pair, since int64) (*link, error) {
 // prepare adds a message to those that leave together.
 func (l *link) prepare(size int, due time.Time) {
 	l.request++
-	f := api.Frame{Type: api.FrameSend, Request: l.request, Conversation: l.Conversation, Message: l.Message(size, int64(due.Sub(began)))}
-	rand.Read(f.Dedup[:])
-	binary.BigEndian.PutUint64(f.Dedup[:], uint64(time.Now().UnixMilli())<<16|uint64(f.Dedup[7]))
-	l.out = append(l.out, f)
+	l.out = append(l.out, api.Frame{Type: api.FrameSend, Request: l.request, Conversation: l.Conversation, Dedup: dedupKey(),
+		Message: l.Message(size, int64(due.Sub(began)))})
 }
 
-// flush sends them in one message.
+// flush sends them together.
 func (l *link) flush() error {
-	err := l.a.Send(l.out...)
+	for part := range inMessages(l.out) {
+		if err := l.a.send(part...); err != nil {
+			return err
+		}
+	}
 	l.out = l.out[:0]
-	return err
+	return nil
 }
 
 // listen receives on both connections until ctx ends, checks order, and keeps the window full.
 func (l *link) listen(ctx context.Context, size int) error {
+	stop := context.AfterFunc(ctx, l.close)
+	defer stop()
 	sides := make(chan error, 2)
 	go func() { sides <- l.receive(ctx, l.a, 0, size) }()
 	go func() { sides <- l.receive(ctx, l.b, 1, size) }()
 	return errors.Join(<-sides, <-sides)
 }
 
-func (l *link) receive(ctx context.Context, s *httpclient.Stream, side, size int) error {
+func (l *link) close() {
+	l.a.close()
+	l.b.close()
+}
+
+func (l *link) receive(ctx context.Context, s *live, side, size int) error {
 	if side == 0 { // the sender fills its window; each ack brings the next message
 		for range l.window {
 			l.prepare(size, time.Now())
 		}
-		if err := l.flush(); err != nil {
-			return err
-		}
 	}
 	for {
-		f, err := s.Recv(ctx)
+		if side == 0 && len(l.out) > 0 && l.window > 0 {
+			if err := l.flush(); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		err := s.receive(func(f *api.Frame) error { return l.one(f, side, size) })
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		switch f.Type {
-		case api.FrameAck, api.FrameEntry:
-			seq := max(f.Seq, f.Entry.Seq)
-			if seq != l.cursor[side]+1 {
-				return fmt.Errorf("bench: entry %d follows %d: the server broke its promise of order", seq, l.cursor[side])
-			}
-			l.cursor[side] = seq
-		case api.FrameNack:
-			return chat.Errorf(f.Kind, "the server refused a message: %s", f.Detail)
-		}
-		if f.Type == api.FrameAck {
-			l.acked.Add(1)
-			if l.window > 0 {
-				l.prepare(size, time.Now())
-			}
-		}
-		if len(l.out) > 0 && !s.More() && side == 0 {
-			if err := l.flush(); err != nil && ctx.Err() == nil {
-				return err
-			}
-		}
-		if f.Type == api.FrameEntry {
-			stamp, err := Stamp(f.Entry.Body)
-			if err != nil {
-				return err
-			}
-			if stamp < l.since {
-				continue
-			}
-			if l.measure.Load() {
-				l.took = append(l.took, int64(time.Since(began))-stamp)
-			}
-			l.got.Add(1)
-		}
 	}
+}
+
+// one takes a frame. Acks come to the sender and stand for its own entries.
+func (l *link) one(f *api.Frame, side, size int) error {
+	if f.Type != api.FrameAck && f.Type != api.FrameEntry {
+		return nil
+	}
+	seq := max(f.Seq, f.Entry.Seq)
+	if seq != l.cursor[side]+1 {
+		return fmt.Errorf("bench: entry %d follows %d: the server broke its promise of order", seq, l.cursor[side])
+	}
+	l.cursor[side] = seq
+	if f.Type == api.FrameAck {
+		l.acked.Add(1)
+		if l.window > 0 {
+			l.prepare(size, time.Now())
+		}
+		return nil
+	}
+	stamp, err := Stamp(f.Entry.Body)
+	if err != nil || stamp < l.since {
+		return err
+	}
+	if l.measure.Load() {
+		l.took = append(l.took, int64(time.Since(began))-stamp)
+	}
+	l.got.Add(1)
+	return nil
 }
 
 // run holds the connections of one measurement.
@@ -204,8 +204,7 @@ func (r *run) end() {
 	r.cancel()
 	r.ended.Wait()
 	for _, l := range r.links {
-		l.a.Close()
-		l.b.Close()
+		l.close()
 	}
 }
 
