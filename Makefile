@@ -3,7 +3,7 @@
 BIN := bin/letterlock
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: build demo test tools check-format soak mutants bench peers fuzz clean
+.PHONY: build demo test tools check-format soak mutants bench peers fixture fuzz clean
 
 build: ## build the one binary
 	@mkdir -p bin
@@ -38,6 +38,9 @@ bench: build ## what a server does on this machine: sending, rooms, storms, idle
 peers: ## the same load on ejabberd and Prosody, in one run; installs them from Debian, with none of their services started
 	@missing=$$(go run ./e2e/peers --missing); test -z "$$missing" || ./e2e/peers/install.sh $$missing
 	go run ./e2e/peers $(PEERS)
+
+fixture: build ## leave a data folder of this version for later ones to open (make it with every release, and commit it)
+	e2e/upgrade/fixture.sh $(BIN) e2e/upgrade/testdata/$$(date -u +%F)-$$(git rev-parse --short HEAD).tar.gz
 
 fuzz: ## ten seconds for each parser of outside bytes
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p || exit 1; done; done

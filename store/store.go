@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
+
+	"letterlock/chat"
 )
 
 //go:embed migrations/*.sql
@@ -74,6 +76,9 @@ func Open(ctx context.Context, e Engine) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: migrations: %w", err)
 	}
+	if err := refuseNewer(ctx, p); err != nil {
+		return nil, err
+	}
 	if _, err := p.Up(ctx); err != nil {
 		return nil, fmt.Errorf("store: migrate: %w", err)
 	}
@@ -82,6 +87,19 @@ func Open(ctx context.Context, e Engine) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// refuseNewer stops before a database that a newer program has changed: what stands in it may mean something else by now.
+func refuseNewer(ctx context.Context, p *goose.Provider) error {
+	there, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("store: schema version: %w", err)
+	}
+	known := p.ListSources()
+	if newest := known[len(known)-1].Version; there > newest {
+		return chat.Errorf(chat.Incompatible, "this database was made by a newer letterlock (schema %d, this one knows %d): run that version or a newer one, or restore the backup from before the upgrade", there, newest)
+	}
+	return nil
 }
 
 // Close closes the engine.
