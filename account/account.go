@@ -1,5 +1,6 @@
-// Package account keeps people on the server: sign-up, the key chain of devices, their sessions, KeyPackages and friends. It serves
-// api.Accounts and tells httpd which device holds a session token.
+// Package account keeps people on the server: sign-up, the key chain of devices, their sessions, KeyPackages and friends, and what the
+// operator decides about them: invitations and blocks (operator.go). It serves api.Accounts and api.AccountAdmin and tells httpd which
+// device holds a session token.
 //
 // Neighbours: keychain judges every chain entry, roster every KeyPackage, dpop every proof; store holds the rows. delivery and inbox
 // read chains through Chain and hear of removed devices through Hooks.
@@ -31,6 +32,8 @@ type Hooks struct {
 	PreferencesChanged func(tx *store.Tx, a chat.AccountID, now keychain.Preferences) error
 	// ChainChanged is called after the transaction.
 	ChainChanged func(a chat.AccountID)
+	// Blocked is called after the transaction that blocked an account or let it in again.
+	Blocked func(a chat.AccountID, blocked bool)
 }
 
 // Config is what a Service works with.
@@ -41,6 +44,9 @@ type Config struct {
 	Hooks    Hooks
 	Now      func() time.Time
 	Rand     io.Reader // of session tokens
+
+	Registration Registration // empty: Open
+	MaxFriends   int          // friends and requests of an account; 0: DefaultFriends
 }
 
 // Service is safe for concurrent use.
@@ -52,7 +58,10 @@ type Service struct {
 	mu sync.Mutex // of Rand
 }
 
-var _ api.Accounts = (*Service)(nil)
+var (
+	_ api.Accounts     = (*Service)(nil)
+	_ api.AccountAdmin = (*Service)(nil)
+)
 
 // New makes the service.
 func New(c Config) *Service {
@@ -73,7 +82,12 @@ func (s *Service) SignUp(ctx context.Context, r api.SignUp) (api.SignedUp, error
 	}
 	up := api.SignedUp{Account: chain.Account(), Handle: chain.Handle()}
 	row := store.Account{ID: up.Account, Handle: up.Handle, Created: s.Now().UnixMilli(), Head: chain.Head()}
-	err = s.Store.Update(ctx, func(tx *store.Tx) error { return tx.CreateAccount(row, r.Entry) })
+	err = s.Store.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.CreateAccount(row, r.Entry); err != nil {
+			return err
+		}
+		return s.admit(tx, r.Invite)
+	})
 	if errors.Is(err, store.ErrExists) {
 		return up, s.signedUpBefore(ctx, row)
 	}
@@ -145,5 +159,8 @@ func noAccount() error { return chat.Errorf(chat.NotFound, "there is no such acc
 
 // Sweep drops what expired. The server calls it every hour.
 func (s *Service) Sweep(ctx context.Context) error {
-	return s.Store.Update(ctx, func(tx *store.Tx) error { return tx.SweepAccounts(s.Now().UnixMilli()) })
+	return s.Store.Update(ctx, func(tx *store.Tx) error {
+		now := s.Now()
+		return errors.Join(tx.SweepAccounts(now.UnixMilli()), tx.SweepInvites(now.Add(-time.Hour).UnixMilli()))
+	})
 }

@@ -9,8 +9,8 @@ import (
 	"letterlock/store"
 )
 
-// MaxFriends is how many friends and requests an account has at most.
-const MaxFriends = 5000
+// DefaultFriends is how many friends and requests an account has at most, unless the operator says otherwise.
+const DefaultFriends = 5000
 
 var friendStates = map[store.FriendState]api.FriendState{
 	store.FriendAsked: api.Requested, store.FriendAsking: api.Incoming, store.FriendMutual: api.Friends,
@@ -49,6 +49,9 @@ func (s *Service) AddFriend(ctx context.Context, handle string) (f api.Friend, e
 		if other == c.Account {
 			return chat.Errorf(chat.Invalid, "you cannot be your own friend here")
 		}
+		if err := reachable(tx, other); err != nil {
+			return err
+		}
 		state, since, err := s.befriend(tx, c.Account, other)
 		f = api.Friend{Account: other, Handle: handle, State: friendStates[state], Since: since}
 		return err
@@ -73,13 +76,17 @@ func (s *Service) befriend(tx *store.Tx, caller, other chat.AccountID) (store.Fr
 }
 
 func (s *Service) roomForFriend(tx *store.Tx, accounts ...chat.AccountID) error {
+	most := s.MaxFriends
+	if most == 0 {
+		most = DefaultFriends
+	}
 	for _, a := range accounts {
 		n, err := tx.CountFriends(a)
 		if err != nil {
 			return err
 		}
-		if n >= MaxFriends {
-			return chat.Errorf(chat.TooMany, "one of the two has %d friends and requests, which is the most", MaxFriends)
+		if n >= most {
+			return chat.Errorf(chat.TooMany, "one of the two has %d friends and requests, which is the most", most)
 		}
 	}
 	return nil

@@ -145,6 +145,9 @@ func (s *Service) ClaimKeyPackages(ctx context.Context, r api.ClaimKeyPackages) 
 		if err := s.mayClaim(tx, c.Account, r.Account); err != nil {
 			return err
 		}
+		if err := reachable(tx, r.Account); err != nil {
+			return err
+		}
 		chain, err := s.Chain(tx, r.Account)
 		if err != nil {
 			return err

@@ -72,6 +72,9 @@ func (s *Service) SignIn(ctx context.Context, r api.SignIn) (api.Session, error)
 		if _, err := s.deviceKeyIn(tx, r); err != nil { // it may have been removed since
 			return err
 		}
+		if err := notBlocked(tx, r.Account); err != nil {
+			return err
+		}
 		if err := tx.TrimSessions(r.Account, r.Device, maxSessions-1); err != nil {
 			return err
 		}

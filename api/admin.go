@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"encoding/json"
+
+	"letterlock/chat"
 )
 
 // Registration is the file that `letterlock agent init` writes for the operator.
@@ -66,6 +68,58 @@ type BuiltReport struct {
 	Report []byte `json:"report"` // JSON (spec/report.md)
 	Hash   []byte `json:"hash"`   // SHA-256 of Report
 	Leaf   []byte `json:"leaf"`   // leaf hash in the ledger
+}
+
+// BlockAccount shuts a person out.
+type BlockAccount struct {
+	Reason string `json:"reason"` // the person reads it; one line of at most 256 bytes
+}
+
+// AccountStanding is what the operator sees of an account. What it says and to whom is not among it.
+type AccountStanding struct {
+	Account chat.AccountID `json:"account"`
+	Handle  string         `json:"handle"`
+	Created int64          `json:"created"` // ms
+	Devices int            `json:"devices"`
+	Blocked int64          `json:"blocked,omitempty"` // ms: since when; 0: it is not
+	Reason  string         `json:"reason,omitempty"`
+}
+
+// AccountStandings answers with several.
+type AccountStandings struct {
+	Accounts []AccountStanding `json:"accounts"`
+}
+
+// NewInvite asks for an invitation.
+type NewInvite struct {
+	Uses      int64 `json:"uses"`       // how many people it lets in
+	ExpiresIn int64 `json:"expires_in"` // seconds
+}
+
+// Invite is an invitation.
+type Invite struct {
+	ID      string `json:"id"`             // names it to the operator; lets nobody in
+	Code    string `json:"code,omitempty"` // in the answer that made it, and never again
+	Created int64  `json:"created"`        // ms
+	Expires int64  `json:"expires"`        // ms
+	Uses    int64  `json:"uses"`
+	Used    int64  `json:"used"`
+}
+
+// InviteList answers with every invitation that is kept.
+type InviteList struct {
+	Invites []Invite `json:"invites"`
+}
+
+// AccountAdmin is what the operator does about people, on the server's own machine.
+type AccountAdmin interface {
+	BlockAccount(ctx context.Context, handle string, r BlockAccount) error   // POST /admin/v1/accounts/{id}/block
+	UnblockAccount(ctx context.Context, handle string) error                 // POST /admin/v1/accounts/{id}/unblock
+	ShowAccount(ctx context.Context, handle string) (AccountStanding, error) // GET  /admin/v1/accounts/{id}
+	ListBlocked(ctx context.Context) (AccountStandings, error)               // GET  /admin/v1/blocked
+	CreateInvite(ctx context.Context, r NewInvite) (Invite, error)           // POST /admin/v1/invites
+	ListInvites(ctx context.Context) (InviteList, error)                     // GET  /admin/v1/invites
+	RevokeInvite(ctx context.Context, id string) error                       // POST /admin/v1/invites/{id}/revoke
 }
 
 // Status says how the server's durable work stands.

@@ -11,6 +11,8 @@ type Caller struct {
 	Account chat.AccountID
 	Handle  string
 	Device  chat.DeviceID
+
+	Unlimited bool // no limits for this call: the operator exempts callers from the server's own machine
 }
 
 type callerKey struct{}

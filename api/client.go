@@ -18,7 +18,8 @@ type Server struct {
 
 // SignUp takes a handle. The account id stands inside the first key-chain entry.
 type SignUp struct {
-	Entry []byte `json:"entry"` // key-chain entry 0
+	Entry  []byte `json:"entry"`            // key-chain entry 0
+	Invite string `json:"invite,omitempty"` // a code that the operator made, where registration is by invitation
 }
 
 // SignedUp answers SignUp.

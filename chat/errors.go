@@ -3,6 +3,7 @@ package chat
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind says what sort of failure an error is. Kinds cross the wire as the problem type of RFC 9457; the mapping to HTTP stands
@@ -35,6 +36,8 @@ type Error struct {
 	Kind   Kind
 	Detail string // a sentence without secrets and without other people's names
 	Err    error  // may be nil; never crosses the wire
+
+	Retry time.Duration // when trying again may help; 0: not known
 }
 
 func (e *Error) Error() string {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -31,29 +32,28 @@ func adminCommand() *cobra.Command {
 	f := &adminFlags{}
 	c := &cobra.Command{
 		Use:   "admin",
-		Short: "Decide, as the operator, which partners may ask people for permission",
+		Short: "Decide, as the operator, which partners may ask and who may come in",
 		Long: `Talks to the running server over the socket in its data folder, which only its operator can open. What is decided here about
-agreements is public: it stands in the ledger.`,
+agreements is public: it stands in the ledger. What is decided about people is not.`,
 		Example: `  letterlock admin --data ./data partner add ./flimmer/registration.json
   letterlock admin --data ./data partner stop flimmer --reason "posted advertisements"
-  letterlock admin --data ./data report --partner flimmer`,
+  letterlock admin --data ./data report --partner flimmer
+  letterlock admin --data ./data invite create --uses 5 --expires 14d
+  letterlock admin --data ./data account block mallory --reason "sent advertisements"`,
 	}
-	c.PersistentFlags().StringVar(&f.data, "data", "", "the server's data folder")
+	c.PersistentFlags().StringVar(&f.data, "data", os.Getenv("LETTERLOCK_DATA"), "the server's data folder (LETTERLOCK_DATA)")
 	c.PersistentFlags().BoolVar(&f.json, "json", false, "answer in JSON")
 	c.MarkPersistentFlagDirname("data")
-	c.AddCommand(f.partnerCommand(), f.agreementCommand(), f.reportCommand(), f.statusCommand(), f.compactCommand())
+	c.AddCommand(f.partnerCommand(), f.agreementCommand(), f.reportCommand(), f.inviteCommand(), f.accountCommand(), f.statusCommand(), f.compactCommand())
 	return c
 }
 
 // call asks the server over its admin socket.
 func (f *adminFlags) call(ctx context.Context, method, path string, in, out any) error {
 	if f.data == "" {
-		return fmt.Errorf("%w: name the server's data folder with --data DIR", errUsage)
+		return fmt.Errorf("%w: name the server's data folder with --data DIR or LETTERLOCK_DATA", errUsage)
 	}
-	socket := filepath.Join(f.data, "admin.sock")
-	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
+	client := adminClient(f.data)
 	var body bytes.Buffer
 	if in != nil {
 		if err := json.NewEncoder(&body).Encode(in); err != nil {
@@ -79,6 +79,13 @@ func (f *adminFlags) call(ctx context.Context, method, path string, in, out any)
 		return nil
 	}
 	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// adminClient speaks to the admin socket in a data folder.
+func adminClient(data string) *http.Client {
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(data, "admin.sock"))
+	}}}
 }
 
 // problemOf reads an RFC 9457 answer.

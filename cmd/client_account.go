@@ -31,15 +31,16 @@ func hostname() string {
 }
 
 func (f *clientFlags) signupCommand() *cobra.Command {
-	var server, name string
+	var server, name, invite string
 	c := &cobra.Command{
-		Use:     "signup HANDLE --server URL",
-		Short:   "Take a handle on a server; shows the recovery phrase, once",
-		Example: `  letterlock client --home ./alice signup alice --server http://127.0.0.1:8080`,
-		Args:    args(1, 1),
+		Use:   "signup HANDLE --server URL",
+		Short: "Take a handle on a server; shows the recovery phrase, once",
+		Example: `  letterlock client --home ./alice signup alice --server http://127.0.0.1:8080
+  letterlock client --home ./alice signup alice --server https://chat.example --invite CODE`,
+		Args: args(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return f.inFolder(func(v *vault.Vault, l *line) error {
-				d, phrase, err := device.SignUp(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial}, server, args[0], name)
+				d, phrase, err := device.SignUp(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial, Invite: invite}, server, args[0], name)
 				if err != nil {
 					return err
 				}
@@ -59,6 +60,7 @@ func (f *clientFlags) signupCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&server, "server", os.Getenv("LETTERLOCK_SERVER"), "the server's URL (LETTERLOCK_SERVER)")
 	c.Flags().StringVar(&name, "device-name", hostname(), "what this device is called; your friends can see it")
+	c.Flags().StringVar(&invite, "invite", "", "the code of an invitation, where the server asks for one")
 	return c
 }
 

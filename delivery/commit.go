@@ -39,6 +39,9 @@ func (s *Service) Found(ctx context.Context, r api.NewConversation) (api.Convers
 	if len(r.GroupInfo) > maxFounding {
 		return api.Conversation{}, chat.Errorf(chat.TooLarge, "a new conversation's group info has at most %d bytes", maxFounding)
 	}
+	if err := s.admit(caller, len(r.GroupInfo)); err != nil {
+		return api.Conversation{}, err
+	}
 	g, err := roster.Open(r.GroupInfo, s.Now())
 	if err != nil {
 		return api.Conversation{}, refusedMLS(err)
@@ -121,9 +124,10 @@ func (s *Service) foundIn(tx *store.Tx, f *store.Founding, g *roster.Group, call
 }
 
 func (s *Service) checkRoom(tx *store.Tx, a chat.AccountID) error {
+	most := s.Limits.conversations()
 	n, err := tx.CountConversations(a)
-	if err == nil && n >= MaxConversations {
-		return chat.Errorf(chat.TooMany, "an account is in at most %d conversations", MaxConversations)
+	if err == nil && n >= most {
+		return chat.Errorf(chat.TooMany, "an account is in at most %d conversations", most)
 	}
 	return err
 }
@@ -135,6 +139,9 @@ func (s *Service) Commit(ctx context.Context, id chat.ConversationID, r api.Comm
 		return api.Accepted{}, err
 	}
 	if err := checkCommitSizes(r); err != nil {
+		return api.Accepted{}, err
+	}
+	if err := s.admit(caller, len(r.Commit)+len(r.Welcome)); err != nil {
 		return api.Accepted{}, err
 	}
 	c, err := s.cache.get(ctx, id)
@@ -307,6 +314,9 @@ func (s *Service) addLeaves(tx *store.Tx, id chat.ConversationID, change *roster
 		}
 		if !bytes.Equal(key, m.SignatureKey) {
 			return nil, nil, chat.Errorf(chat.Forbidden, "an added leaf does not carry the device's key from its key chain")
+		}
+		if err := mayJoin(tx, account); err != nil {
+			return nil, nil, err
 		}
 		if err := s.join(tx, id, account); err != nil {
 			return nil, nil, err

@@ -29,7 +29,7 @@ import (
 
 // Limits of conversations.
 const (
-	MaxConversations = 10_000 // of one account
+	MaxConversations = 10_000 // of one account, unless Limits say otherwise
 	MaxMembers       = 1_000  // leaves of one group
 )
 
@@ -68,6 +68,8 @@ type Config struct {
 
 	// ObserveBatch is told of each transaction of the hot path; nil: nobody is.
 	ObserveBatch func(entries int, took time.Duration)
+
+	Limits Limits // of each account
 }
 
 // Service implements api.Conversations and what package inbox and the live connection need.
@@ -76,6 +78,8 @@ type Service struct {
 	cache     cache
 	hub       hub
 	clock     clock
+	meters    meters
+	shut      sync.Map // chat.AccountID: blocked while this process runs
 	appenders []*appender
 	draining  chan struct{} // closed by Drain: nobody waits for news any more
 	drainOnce sync.Once

@@ -67,8 +67,11 @@ func describe(tx *store.Tx, id chat.ConversationID) (api.Conversation, error) {
 	return api.Conversation{ID: id, Kind: c.Kind, Partner: c.Partner, Epoch: c.Epoch, LastSeq: last, Blocked: len(c.Waiting) > 0, Created: c.Created}, err
 }
 
-// membership refuses who never was a member. Who left may read up to the commit that says so.
+// membership refuses who never was a member, and whom the operator blocked. Who left may read up to the commit that says so.
 func membership(tx *store.Tx, id chat.ConversationID, a chat.AccountID) (leftAtSeq uint64, err error) {
+	if err := notBlocked(tx, a); err != nil {
+		return 0, err
+	}
 	leftAtSeq, err = tx.Membership(id, a)
 	if errors.Is(err, store.ErrNotFound) {
 		err = errNoConversation

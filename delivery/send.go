@@ -19,6 +19,9 @@ func (s *Service) message(ctx context.Context, id chat.ConversationID, caller ap
 	if err := checkDedupKey(dedup); err != nil {
 		return nil, err
 	}
+	if err := s.admit(caller, len(body)); err != nil {
+		return nil, err
+	}
 	epoch, err := checkMessage(id, body)
 	if err != nil {
 		return nil, err

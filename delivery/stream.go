@@ -70,6 +70,9 @@ func (s *Service) Open(ctx context.Context, ready func()) (*Stream, error) {
 	}
 	st := &Stream{service: s, caller: caller, identity: s.identityOf(caller), slots: make(chan struct{}, maxUnanswered), ready: ready}
 	s.hub.add(st)
+	if err := s.admitted(caller); err != nil {
+		st.End(err)
+	}
 	select {
 	case <-s.draining:
 		st.End(chat.Errorf(chat.Unavailable, "the server is shutting down"))

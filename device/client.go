@@ -23,6 +23,8 @@ type Config struct {
 	Dial  Dial
 	Now   func() time.Time // nil: the system's clock
 	Rand  io.Reader        // nil: the system's generator
+
+	Invite string // for SignUp, where the server takes new people by invitation
 }
 
 // Client is one device of one account. Its methods may be called from several goroutines; one runs at a time.
@@ -35,6 +37,7 @@ type Client struct {
 	key      keychain.DeviceKey
 	now      func() time.Time
 	rand     io.Reader
+	invite   string
 	log      *proof.Log                   // what is remembered of the ledger
 	policy   ledgerKeys                   // the server's keys, as pinned at sign-up
 	compared map[chat.ConversationID]bool // whose own count was compared with the server's in this run
@@ -60,7 +63,7 @@ func Open(cfg Config) (*Client, error) {
 }
 
 func newClient(cfg Config) *Client {
-	c := &Client{state: cfg.State, dial: cfg.Dial, now: cfg.Now, rand: cfg.Rand, compared: map[chat.ConversationID]bool{}, merged: map[chat.ConversationID]bool{}}
+	c := &Client{state: cfg.State, dial: cfg.Dial, now: cfg.Now, rand: cfg.Rand, invite: cfg.Invite, compared: map[chat.ConversationID]bool{}, merged: map[chat.ConversationID]bool{}}
 	if c.now == nil {
 		c.now = time.Now
 	}

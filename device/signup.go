@@ -46,7 +46,7 @@ func (c *Client) finishSignUp(ctx context.Context, entry []byte) error {
 	if err := c.start(); err != nil {
 		return err
 	}
-	if _, err := c.server.SignUp(ctx, api.SignUp{Entry: entry}); err != nil {
+	if _, err := c.server.SignUp(ctx, api.SignUp{Entry: entry, Invite: c.invite}); err != nil {
 		if !chat.Is(err, chat.Exists) || !c.isOurs(ctx, entry) {
 			return c.forgetSelf(err)
 		}

@@ -27,6 +27,7 @@ type Standing struct {
 	Expiry  int64
 	Entry   *Entry // in the thread's current epoch; nil if the epoch does not list it
 	Stopped bool   // the partner was stopped by the operator, or its agreement ended
+	Blocked bool   // the person was shut out by the operator
 }
 
 // May decides whether an agent may do one thing now. A refusal says why, in a sentence that the partner may show.
@@ -34,6 +35,8 @@ func May(s Standing, action chat.Actions, now int64) error {
 	switch {
 	case s.Stopped:
 		return chat.Errorf(chat.Forbidden, "the agreement with %s has ended", s.Name)
+	case s.Blocked:
+		return chat.Errorf(chat.Forbidden, "the account of %s is blocked by the operator of the server", s.Handle)
 	case s.State == Pending:
 		return chat.Errorf(chat.Forbidden, "the grant is not yet in its thread")
 	case s.State != Live:

@@ -28,6 +28,7 @@ func TestMay(t *testing.T) {
 	}{
 		{"stopped", func(s *grant.Standing) { s.Stopped = true }, chat.Send, chat.Forbidden, "the agreement with Flimmer has ended"},
 		{"stopped and expired", func(s *grant.Standing) { s.Stopped, s.Expiry = true, 0 }, chat.Send, chat.Forbidden, "the agreement with Flimmer has ended"},
+		{"blocked", func(s *grant.Standing) { s.Blocked = true }, chat.Send, chat.Forbidden, "the account of alice is blocked by the operator of the server"},
 		{"pending", func(s *grant.Standing) { s.State = grant.Pending }, chat.Send, chat.Forbidden, "the grant is not yet in its thread"},
 		{"ended", func(s *grant.Standing) { s.State = grant.Ended }, chat.Send, chat.Forbidden, "alice has ended this permission"},
 		{"void", func(s *grant.Standing) { s.State = grant.Void }, chat.Send, chat.Forbidden, "alice has ended this permission"},

@@ -28,7 +28,23 @@ func RouteAdmin(mux *http.ServeMux, a api.Admin, log *slog.Logger) {
 	route("POST /admin/v1/reports", call(maxSmallBody, a.BuildReport))
 }
 
-// about serves a call that takes JSON about the partner in the path and answers 204.
+// RouteAccountAdmin serves api.AccountAdmin, on the admin socket alone like RouteAdmin. {id} is a handle, or an invitation's id.
+func RouteAccountAdmin(mux *http.ServeMux, a api.AccountAdmin, log *slog.Logger) {
+	s := &server{Config: Config{Logger: log}}
+	route := func(pattern string, h handler) { mux.Handle(pattern, s.recovered(s.open(h))) }
+
+	route("POST /admin/v1/accounts/{id}/block", about(maxSmallBody, a.BlockAccount))
+	route("POST /admin/v1/accounts/{id}/unblock", do(func(r *http.Request) error { return a.UnblockAccount(r.Context(), r.PathValue("id")) }))
+	route("GET /admin/v1/accounts/{id}", get(func(r *http.Request) (api.AccountStanding, error) {
+		return a.ShowAccount(r.Context(), r.PathValue("id"))
+	}))
+	route("GET /admin/v1/blocked", get(func(r *http.Request) (api.AccountStandings, error) { return a.ListBlocked(r.Context()) }))
+	route("POST /admin/v1/invites", call(maxSmallBody, a.CreateInvite))
+	route("GET /admin/v1/invites", get(func(r *http.Request) (api.InviteList, error) { return a.ListInvites(r.Context()) }))
+	route("POST /admin/v1/invites/{id}/revoke", do(func(r *http.Request) error { return a.RevokeInvite(r.Context(), r.PathValue("id")) }))
+}
+
+// about serves a call that takes JSON about who is named in the path and answers 204.
 func about[In any](limit int64, f func(context.Context, string, In) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		return put(limit, func(ctx context.Context, in In) error { return f(ctx, r.PathValue("id"), in) })(w, r)

@@ -124,6 +124,7 @@ func (s *server) authenticated(h handler) http.Handler {
 		if err != nil {
 			return err
 		}
+		c.Unlimited = s.exempt(r)
 		return h(w, r.WithContext(api.WithCaller(r.Context(), c)))
 	})
 }

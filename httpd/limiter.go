@@ -70,21 +70,29 @@ func (l *limiter) forget(now time.Time) {
 	}
 }
 
+// addressOf is where a request comes from.
+func addressOf(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		a = netip.IPv6Unspecified() // a unix socket: one bucket for all of it
+	}
+	return a.Unmap()
+}
+
+// exempt reports whether the operator wants no limits for a request.
+func (s *server) exempt(r *http.Request) bool { return s.ExemptLoopback && addressOf(r).IsLoopback() }
+
 // limited refuses a call when its address made too many of them. IPv6 addresses count by their /64.
 func (s *server) limited(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if err != nil {
-			host = r.RemoteAddr
-		}
-		a, err := netip.ParseAddr(host)
-		if err != nil {
-			a = netip.IPv6Unspecified() // a unix socket: one bucket for all of it
-		}
-		a = a.Unmap()
-		if a.IsLoopback() && s.ExemptLoopback {
+		if s.exempt(r) {
 			return h(w, r)
 		}
+		a := addressOf(r)
 		if a.Is6() {
 			p, _ := a.WithZone("").Prefix(64)
 			a = p.Addr()

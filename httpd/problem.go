@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"letterlock/chat"
@@ -73,7 +75,12 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		s.Logger.Error("request failed", slog.String("route", r.Pattern), slog.Any("error", err))
 	}
 	h := w.Header()
-	if retry := statuses[chat.Kind(p.Type[len(ProblemType):])].retry; retry != "" {
+	retry := statuses[chat.Kind(p.Type[len(ProblemType):])].retry
+	var said *chat.Error
+	if errors.As(err, &said) && said.Retry > 0 {
+		retry = strconv.FormatInt(int64(math.Ceil(said.Retry.Seconds())), 10)
+	}
+	if retry != "" {
 		h.Set("Retry-After", retry)
 	}
 	if p.Status == http.StatusUnauthorized {

@@ -32,6 +32,7 @@ type call struct {
 	grant   store.Grant
 	partner *partner
 	thread  *thread
+	blocked bool // the person for whom the agent calls
 	now     int64
 }
 
@@ -51,8 +52,12 @@ func (s *Service) call(tx *store.Tx, a api.AgentCaller, t *thread, now int64) (*
 	if t.id != g.Conversation || conv.Epoch != t.epoch {
 		return nil, errMoved
 	}
+	blocked, err := tx.Blocked(g.Account)
+	if err != nil {
+		return nil, err
+	}
 	p, err := s.partner(tx, g.Partner)
-	return &call{g, p, t, now}, err
+	return &call{g, p, t, blocked, now}, err
 }
 
 func grantOf(tx *store.Tx, a api.AgentCaller) (store.Grant, error) {
@@ -67,7 +72,7 @@ func grantOf(tx *store.Tx, a api.AgentCaller) (store.Grant, error) {
 func (c *call) may(action chat.Actions) error {
 	standing := grant.Standing{
 		Name: c.partner.said.Name, Handle: c.grant.Handle, State: grant.State(c.grant.State), Actions: c.grant.Actions, Expiry: c.grant.Expiry,
-		Stopped: !c.partner.active(c.now) || c.partner.agreement.Hash != c.grant.Agreement,
+		Stopped: !c.partner.active(c.now) || c.partner.agreement.Hash != c.grant.Agreement, Blocked: c.blocked,
 	}
 	if e, ok := c.thread.Find(c.grant.ID); ok && e.Account == c.grant.Account && e.Hash == c.grant.Hash {
 		standing.Entry = &e

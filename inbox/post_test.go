@@ -47,8 +47,11 @@ func TestPostRefuses(t *testing.T) {
 			_, err := a.inbox.PutGrant(a.alice.ctx, api.PutGrant{Signed: a.alice.revocation(a.g)})
 			a.must(err)
 		}},
-		"an expired grant":               {chat.Expired, func(a *attempt) { a.clock.pass(13 * time.Hour) }},
-		"a stopped partner":              {chat.Forbidden, func(a *attempt) { a.must(a.inbox.StopPartner(a.ctx, "flimmer", api.StopPartner{Reason: "flooding"})) }},
+		"an expired grant":  {chat.Expired, func(a *attempt) { a.clock.pass(13 * time.Hour) }},
+		"a stopped partner": {chat.Forbidden, func(a *attempt) { a.must(a.inbox.StopPartner(a.ctx, "flimmer", api.StopPartner{Reason: "flooding"})) }},
+		"a blocked person": {chat.Forbidden, func(a *attempt) {
+			a.must(a.store.Update(a.ctx, func(tx *store.Tx) error { return tx.BlockAccount(store.Block{Account: a.alice.id, Since: 1}) }))
+		}},
 		"an agreement that was replaced": {chat.Forbidden, func(a *attempt) { a.must(a.flimmer.register(nil)) }},
 		"a friend who wants no apps":     {chat.Forbidden, func(a *attempt) { a.bob.prefer(keychain.NoApps("", true)) }},
 		"a stolen device's grant": {chat.Forbidden, func(a *attempt) {

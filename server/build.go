@@ -56,9 +56,10 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	who := api.Server{Version: c.Version, Host: public.Host, PublicURL: public.String(), ServerKey: keys.ServerKey(),
 		LedgerVKey: keys.LedgerVKey(), VRFKey: keys.VRFKey()}
 	proofs := dpop.NewVerifier(c.Now)
-	accounts := account.New(account.Config{Server: who, Store: p.store, Verifier: proofs, Now: c.Now, Rand: rand.Reader})
+	accounts := account.New(account.Config{Server: who, Store: p.store, Verifier: proofs, Now: c.Now, Rand: rand.Reader,
+		Registration: c.Registration, MaxFriends: c.MaxFriends})
 	p.delivery = delivery.New(delivery.Config{Store: p.store, People: people{accounts}, Host: public.Host, ServerKey: keys.Server, Now: c.Now,
-		Logger: c.Logger, ObserveBatch: p.metrics.observeBatch})
+		Logger: c.Logger, ObserveBatch: p.metrics.observeBatch, Limits: c.Limits})
 	p.metrics.watch(p.delivery)
 	reports := &report.Service{Store: p.store, Ledger: log, PublicURL: public.String(), Now: c.Now, Rand: rand.Reader}
 	permission, tokens, err := buildPermission(c, p, public, keys, log, accounts, proofs, reports)
@@ -80,6 +81,7 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	admin := http.NewServeMux()
 	p.metrics.routes(admin)
 	httpd.RouteAdmin(admin, permission, c.Logger)
+	httpd.RouteAccountAdmin(admin, accounts, c.Logger)
 	p.adminHandler = withHealth(admin)
 	return p, nil
 }
@@ -119,6 +121,7 @@ func (p *parts) accountHooks(ctx context.Context, logger *slog.Logger, permissio
 			return errors.Join(tx.EmptyMailbox(store.DeviceMailbox(a, d)), permission.DeviceRemoved(tx, a, d, stolen))
 		},
 		PreferencesChanged: permission.PreferencesChanged,
+		Blocked:            p.delivery.AccountBlocked,
 		ChainChanged: func(a chat.AccountID) {
 			permission.ChainChanged(a)
 			go func() {

@@ -19,7 +19,9 @@ import (
 	"sync"
 	"time"
 
+	"letterlock/account"
 	"letterlock/chat"
+	"letterlock/delivery"
 	"letterlock/httpd"
 )
 
@@ -32,6 +34,10 @@ type Config struct {
 	TLSKey    string
 
 	ExemptLoopback bool // no rate limits for callers from this machine: for tests and benchmarks, never behind a proxy
+
+	Registration account.Registration // empty: open
+	Limits       delivery.Limits      // of each account
+	MaxFriends   int                  // of an account; 0: the default
 
 	Version string
 	Logger  *slog.Logger
