@@ -1,20 +1,26 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"letterlock/account"
+	"letterlock/delivery"
 	"letterlock/server"
 )
 
 func serveCommand() *cobra.Command {
 	c := server.Config{Version: version(), Now: time.Now}
-	var asJSON bool
+	var asJSON, printConfig bool
+	var registration string
+	var sources map[string]string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a server",
@@ -23,18 +29,42 @@ commands. It speaks plain HTTP to this machine alone; for others give a certific
 front and give its address with --public-url. The public URL's host and port are part of every address, so
 choose them before the first person signs up.
 
+Each flag can also be said by a variable (LETTERLOCK_LISTEN for --listen) or by a line of the file that --config
+names (listen = ...); the command line counts before the environment, that before the file. doc/operate.md says more.
+
 Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 		Example: `  letterlock serve --data ./data
   letterlock serve --data /var/lib/letterlock --listen 127.0.0.1:8080 --public-url https://chat.example
-  letterlock serve --data ./data --listen :443 --public-url https://chat.example --tls-cert cert.pem --tls-key key.pem`,
+  letterlock serve --data ./data --listen :443 --public-url https://chat.example --tls-cert cert.pem --tls-key key.pem
+  letterlock serve --config /etc/letterlock/letterlock.conf --print-config`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
+			sources, err = configure(cmd.Flags(), os.Environ())
+			return err
+		},
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if printConfig {
+				return printSettings(cmd.OutOrStdout(), asJSON, settingsOf(cmd.Flags(), sources))
+			}
+			if c.DataDir == "" {
+				return fmt.Errorf("%w: name the folder for everything that the server keeps: --data DIR, LETTERLOCK_DATA, or data in the --config file", errUsage)
+			}
+			if c.Registration, err = account.ParseRegistration(registration); err != nil {
+				return fmt.Errorf("%w: %v", errUsage, err)
+			}
+			if l := c.Limits; min(int64(l.MessagesPerSecond), int64(l.MessageBurst), l.BytesPerDay, int64(l.Conversations), int64(c.MaxFriends)) < 0 {
+				return fmt.Errorf("%w: a limit cannot be below 0", errUsage)
+			}
 			c.Logger = newLogger(cmd.ErrOrStderr(), asJSON)
 			s, err := server.New(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "letterlock serves %s\n", s.URL())
+			if err := notify("READY=1"); err != nil {
+				c.Logger.Warn("the service manager was not told", slog.Any("error", err))
+			}
+			context.AfterFunc(cmd.Context(), func() { notify("STOPPING=1") })
 			return s.Run(cmd.Context())
 		},
 	}
@@ -45,9 +75,16 @@ Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 	f.StringVar(&c.TLSCert, "tls-cert", "", "certificate chain, PEM")
 	f.StringVar(&c.TLSKey, "tls-key", "", "its private key, PEM")
 	f.BoolVar(&asJSON, "json", false, "log as JSON lines")
+	f.String("config", "", "read settings from this file: lines of NAME = VALUE, named like the flags")
+	f.BoolVar(&printConfig, "print-config", false, "show what is in force and where it was said, and stop")
+	f.StringVar(&registration, "registration", string(account.Open), "who may sign up: open (anybody), invite (who has a code), closed (nobody new)")
+	f.IntVar(&c.Limits.MessagesPerSecond, "messages-per-second", 50, "messages that an account may send, on average; 0: no limit")
+	f.IntVar(&c.Limits.MessageBurst, "message-burst", 500, "and at once")
+	f.Int64Var(&c.Limits.BytesPerDay, "bytes-per-day", 1<<30, "bytes of ciphertext that an account may send; 0: no limit")
+	f.IntVar(&c.Limits.Conversations, "max-conversations", delivery.MaxConversations, "conversations that an account may be in")
+	f.IntVar(&c.MaxFriends, "max-friends", account.DefaultFriends, "friends and requests that an account may have")
 	f.BoolVar(&c.ExemptLoopback, "no-limits-for-loopback", false, "no rate limits for callers from this machine: for tests and benchmarks")
 	f.MarkHidden("no-limits-for-loopback")
-	cmd.MarkFlagRequired("data")
 	cmd.MarkFlagDirname("data")
 	return cmd
 }
