@@ -108,8 +108,12 @@ func (c *conn) do(ctx context.Context, q call) error {
 	if !chat.Is(err, chat.Unauthenticated) {
 		return err
 	}
-	if token, err2 := c.token(ctx, q, token); err2 == nil {
+	token, err2 := c.token(ctx, q, token)
+	switch {
+	case err2 == nil:
 		return c.once(ctx, q, body, token)
+	case chat.Is(err2, chat.Forbidden): // it says why: the account is blocked
+		return err2
 	}
 	return err
 }
