@@ -130,7 +130,7 @@ func TestBlockedIsOutAtOnce(t *testing.T) {
 	stream.send(1, id, w.seal(bob, "on the old connection"))
 	_, err := w.SendMessage(bob.ctx(), id, api.Message{Message: w.seal(bob, "by a call"), DedupKey: newKey()})
 	refused(t, err, chat.Forbidden, "a send")
-	late, err := w.Open(bob.ctx())
+	late, err := w.Open(bob.ctx(), func() {})
 	must(t, err)
 	defer late.Close()
 	if _, err := late.Take(context.Background(), nil); !chat.Is(err, chat.Forbidden) {
