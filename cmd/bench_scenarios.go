@@ -191,7 +191,7 @@ Generator and server each need one open file for a device: where the limit is to
   letterlock bench idle --devices 2000 --settle 5s --json`,
 		flags: func(f *pflag.FlagSet) {
 			f.IntVar(&o.Devices, "devices", 15000, "devices, each of a person of its own")
-			f.DurationVar(&o.Settle, "settle", 30*time.Second, "quiet time before memory is read")
+			f.DurationVar(&o.Settle, "settle", time.Minute, "quiet time before memory is read")
 		},
 		quick: func() { o.Devices, o.Settle = 1000, 2*time.Second },
 		check: func() error { return checkDevices(o.Devices, o.Settle >= 0) },

@@ -204,7 +204,7 @@ func (k *cache) get(ctx context.Context, id chat.ConversationID) (*conversation,
 	}
 	k.mu.Unlock()
 	if !ok {
-		k.load(c)
+		go k.load(c) // reading the store takes a deep stack, which the goroutine of a live connection would keep
 	}
 	select {
 	case <-c.loaded:

@@ -2,8 +2,10 @@ package httpd
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -22,9 +24,10 @@ type socket struct {
 	raw  syscall.RawConn // nil: TLS, which reads into a buffer of its own
 	poll func(fd uintptr) bool
 
-	buf        *[]byte // pooled; nil: nothing received waits
-	start, end int     // what of it is received and not taken
-	readErr    error   // of poll
+	buf        *[]byte   // pooled; nil: nothing received waits
+	start, end int       // what of it is received and not taken
+	readErr    error     // of poll
+	deadline   time.Time // of reading; zero: none
 
 	state   ws.State
 	message []byte // of a message in several frames: what came so far
@@ -33,10 +36,13 @@ type socket struct {
 }
 
 const (
-	writeTime = 30 * time.Second // how long a client may take nothing before it is disconnected
+	writeTime = 30 * time.Second // how long a client may take nothing, or leave a frame half sent, before it is disconnected
 	bufSize   = 16 << 10
 	maxKept   = 512 << 10 // larger buffers are not kept in a pool
 )
+
+// quietTime is about how long a connection is read from in vain before it is put aside. It is a variable for tests alone.
+var quietTime = 10 * time.Second
 
 // incoming and outgoing are buffers for reading and writing. Those for writing begin with room for a frame's header.
 var (
@@ -150,19 +156,27 @@ func (c *socket) broken(code ws.StatusCode, why error) error {
 	return net.ErrClosed
 }
 
-// receive reads more. It waits without a buffer where it can.
+// receive reads more. It waits without a buffer where it can, and not for ever: errQuiet where nothing is half received.
 func (c *socket) receive() (err error) {
 	if c.start == c.end {
 		c.release()
 	}
 	if c.buf == nil && c.raw != nil {
-		if err := c.raw.Read(c.poll); err != nil {
+		c.readUntil(quietTime)
+		if err := c.raw.Read(c.poll); errors.Is(err, os.ErrDeadlineExceeded) {
+			c.deadline = time.Time{}
+			return errQuiet
+		} else if err != nil {
 			return err
 		}
 		return c.readErr
 	}
 	if c.buf == nil {
 		c.buf = incoming.Get().(*[]byte)
+		c.deadline = time.Time{}
+		c.SetReadDeadline(c.deadline)
+	} else {
+		c.readUntil(writeTime)
 	}
 	c.room(c.end - c.start + 1)
 	n, err := c.Read((*c.buf)[c.end:])
@@ -172,6 +186,18 @@ func (c *socket) receive() (err error) {
 	}
 	return err
 }
+
+// readUntil has reading end after d at most, and half of d at least: to set the deadline for every read would cost more than to wait
+// a little longer or shorter.
+func (c *socket) readUntil(d time.Duration) {
+	if now := time.Now(); c.deadline.Sub(now) < d/2 || c.deadline.Sub(now) > d {
+		c.deadline = now.Add(d)
+		c.SetReadDeadline(c.deadline)
+	}
+}
+
+// errQuiet means that nothing was received for a while, and no frame is half received.
+var errQuiet = errors.New("httpd: the connection is quiet")
 
 // readAvailable reads into a buffer of the pool, or says that there is nothing to read yet.
 func (c *socket) readAvailable(fd uintptr) bool {

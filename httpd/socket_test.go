@@ -166,6 +166,7 @@ type silent struct{ net.Conn }
 func (silent) Read([]byte) (int, error)         { return 0, io.EOF }
 func (silent) Write(b []byte) (int, error)      { return len(b), nil }
 func (silent) SetWriteDeadline(time.Time) error { return nil }
+func (silent) SetReadDeadline(time.Time) error  { return nil }
 
 func FuzzSocket(f *testing.F) {
 	f.Add(masked(true, ws.OpBinary, "one"))

@@ -48,33 +48,48 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// carrier joins a socket and its stream: one goroutine reads, and while there is something to write, another writes.
+// carrier joins a socket and its stream. One goroutine reads while there is something to read, one writes while there is something to
+// write; a quiet connection has neither.
 type carrier struct {
 	socket *socket
 	stream *delivery.Stream
 	ctx    context.Context
 	cancel context.CancelFunc
 	ended  chan struct{} // closed by who writes the last frame
+	place  uint64        // where it waits when it is quiet; 0: it never was
 }
 
 // serveLive carries frames until the client goes, breaks the rules, or the stream ends.
 func (s *server) serveLive(c *socket, caller api.Caller) {
-	defer c.Close()
 	l := &carrier{socket: c, ended: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	defer l.cancel()
 	var err error
 	if l.stream, err = s.Live(api.WithCaller(l.ctx, caller), func() { go l.write() }); err != nil {
 		c.closeWith(ws.StatusInternalServerError, string(chat.KindOf(err)))
+		l.cancel()
+		c.Close()
 		return
 	}
-	defer l.stream.Close()
-	err = c.messages(api.MaxClientFrames, func(m []byte) error { return l.stream.Receive(l.ctx, m) })
+	l.read()
+}
+
+// read hands what comes to the stream. When nothing has come for a while it returns, and is called again when something does.
+func (l *carrier) read() {
+	err := l.socket.messages(api.MaxClientFrames, func(m []byte) error { return l.stream.Receive(l.ctx, m) })
+	for errors.Is(err, errQuiet) {
+		if park(l) {
+			return
+		}
+		err = l.socket.messages(api.MaxClientFrames, func(m []byte) error { return l.stream.Receive(l.ctx, m) })
+	}
 	var problem *chat.Error
 	if errors.As(err, &problem) {
 		l.stream.End(problem)
 		<-l.ended // the client has writeTime to take it
 	}
+	l.stream.Close()
+	l.cancel()
+	l.socket.Close()
 }
 
 // write sends what the stream has, at once, until it has nothing more: then the stream starts it anew with the next frame.
@@ -109,6 +124,7 @@ func (l *carrier) end(why error) {
 	l.cancel()
 	l.socket.Close() // wakes who reads
 	close(l.ended)
+	unpark(l)
 }
 
 // closeCode is the WebSocket status that goes with a problem (RFC 6455 section 7.4.1).

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -182,6 +183,55 @@ func TestLiveConnectionAnswers(t *testing.T) {
 	d.Drain()
 	if f, err := next(t, c); err != nil || f.Type != api.FrameProblem || f.Kind != chat.Unavailable {
 		t.Errorf("when the server leaves: %+v, %v", f, err)
+	}
+}
+
+// TestAQuietConnectionIsPutAside: it has no goroutine then, answers at once when something comes, and goes when either side goes.
+func TestAQuietConnectionIsPutAside(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("connections are put aside on Linux only")
+	}
+	defer httpd.SetQuietTime(20 * time.Millisecond)()
+	web, d := conversations(t)
+	parked := func(want int) {
+		t.Helper()
+		for limit := time.Now().Add(10 * time.Second); httpd.Parked() != want; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(limit) {
+				t.Fatalf("%d connections are put aside, want %d", httpd.Parked(), want)
+			}
+		}
+	}
+	first, second := dial(t, web), dial(t, web)
+	for request := uint32(1); request <= 3; request++ {
+		parked(2)
+		ping := api.Frame{Type: api.FramePing, Request: request}
+		if err := first.Write(t.Context(), websocket.MessageBinary, ping.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := next(t, first); err != nil || f.Type != api.FramePong || f.Request != request {
+			t.Fatalf("got %+v, %v", f, err)
+		}
+	}
+	parked(2)
+	first.CloseNow()
+	parked(1)
+	for limit := time.Now().Add(10 * time.Second); d.Stats().Streams != 1; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%d streams are open, want 1", d.Stats().Streams)
+		}
+	}
+	d.Drain() // the server goes
+	if f, err := next(t, second); err != nil || f.Type != api.FrameProblem {
+		t.Fatalf("got %+v, %v", f, err)
+	}
+	if _, err := next(t, second); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Errorf("ended with %v", err)
+	}
+	parked(0)
+	for limit := time.Now().Add(10 * time.Second); d.Stats().Streams != 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%d streams are open, want none", d.Stats().Streams)
+		}
 	}
 }
 

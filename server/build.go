@@ -73,7 +73,7 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 			c.Logger.Error("ALARM: the ledger stopped", slog.Any("error", err))
 		}
 	})
-	p.jobs = append(p.jobs, permission.Run, p.delivery.RunSweep, hourly(c.Logger, "sessions", accounts.Sweep), hourly(c.Logger, "tokens", tokens.Sweep))
+	p.jobs = append(p.jobs, giveMemoryBack, permission.Run, p.delivery.RunSweep, hourly(c.Logger, "sessions", accounts.Sweep), hourly(c.Logger, "tokens", tokens.Sweep))
 	p.handler = withHealth(httpd.New(httpd.Config{PublicURL: public.String(),
 		Accounts: accounts, Conversations: p.delivery, Permission: permission, Inbox: permission, Links: reports,
 		Sessions: accounts, Agents: tokens, OAuth: tokens.Handler(), Log: ledger.Handler(log, httpd.Refuser(c.Logger)), Live: p.delivery.Open,
