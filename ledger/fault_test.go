@@ -7,6 +7,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -62,9 +63,11 @@ func (f *faults) strike() bool {
 	return false
 }
 
-func (f *faults) Writer() *sql.DB          { return f.db }
-func (f *faults) Reader() *sql.DB          { return f.db }
-func (f *faults) Dialect() goose.Dialect   { return goose.DialectSQLite3 }
+func (f *faults) Writer() *sql.DB { return f.db }
+func (f *faults) Reader() *sql.DB { return f.db }
+func (f *faults) Migrations(files fs.FS) (*goose.Provider, error) {
+	return goose.NewProvider(goose.DialectSQLite3, f.db, files)
+}
 func (f *faults) Retryable(err error) bool { return false }
 func (f *faults) Close() error             { return f.db.Close() }
 func (f *faults) Duplicate(err error) bool { return false }

@@ -9,7 +9,7 @@
 //   - AppendBatch (batch.go) is the hot call: many messages of many conversations, one transaction, one sync.
 //   - Order is promised within a conversation only: its sequence has no gaps and never goes back.
 //
-// The SQL stands here once for all engines (SQLite in store/sqlite, PostgreSQL later): BIGINT, BYTEA and TEXT, ids made by the
+// The SQL stands here once for all engines (SQLite in store/sqlite, PostgreSQL in store/postgres): BIGINT, BYTEA and TEXT, ids made by the
 // program, times in milliseconds since 1970. Every key begins with its shard key. An engine brings a connection, the
 // classification of its errors, and the batch append where its own form is faster.
 //
@@ -39,8 +39,8 @@ type Engine interface {
 	Writer() *sql.DB
 	// Reader is for snapshots; its connections are bounded.
 	Reader() *sql.DB
-	// Dialect names the engine to the migration tool.
-	Dialect() goose.Dialect
+	// Migrations makes the migration tool ready to bring the schema up to date from files. It must be safe while other processes do the same.
+	Migrations(files fs.FS) (*goose.Provider, error)
 	// Retryable reports whether a transaction that failed with err may succeed when run again.
 	Retryable(err error) bool
 	// Duplicate reports whether err is a primary or unique key that was there already.
@@ -72,7 +72,7 @@ func Open(ctx context.Context, e Engine) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := goose.NewProvider(e.Dialect(), e.Writer(), files)
+	p, err := e.Migrations(files)
 	if err != nil {
 		return nil, fmt.Errorf("store: migrations: %w", err)
 	}
@@ -110,12 +110,11 @@ type Tx struct {
 	ctx   context.Context
 	store *Store
 	tx    *sql.Tx
-	write bool
 }
 
 // Update runs fn in one write transaction; see the contract above.
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
-	return s.retry(ctx, func() error { return s.once(ctx, s.engine.Writer(), true, fn) })
+	return s.retry(ctx, func() error { return s.once(ctx, s.engine.Writer(), sql.LevelSerializable, fn) })
 }
 
 // retry runs a transaction again while it fails for no fault of its own.
@@ -135,17 +134,16 @@ func (s *Store) retry(ctx context.Context, transaction func() error) error {
 
 // View runs fn on one snapshot.
 func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
-	return s.once(ctx, s.engine.Reader(), false, fn)
+	return s.once(ctx, s.engine.Reader(), sql.LevelSnapshot, fn)
 }
 
-func (s *Store) once(ctx context.Context, db *sql.DB, write bool, fn func(*Tx) error) error {
-	level := sql.LevelSerializable
-	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: level, ReadOnly: !write})
+func (s *Store) once(ctx context.Context, db *sql.DB, level sql.IsolationLevel, fn func(*Tx) error) error {
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: level, ReadOnly: level == sql.LevelSnapshot})
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() // after a commit this does nothing
-	if err := fn(&Tx{ctx: ctx, store: s, tx: tx, write: write}); err != nil {
+	if err := fn(&Tx{ctx: ctx, store: s, tx: tx}); err != nil {
 		return err
 	}
 	return tx.Commit()

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"runtime"
@@ -61,9 +62,14 @@ func open(path, lock string) (*sql.DB, error) {
 	return db, nil
 }
 
-func (e *engine) Writer() *sql.DB        { return e.writer }
-func (e *engine) Reader() *sql.DB        { return e.reader }
-func (e *engine) Dialect() goose.Dialect { return goose.DialectSQLite3 }
+func (e *engine) Writer() *sql.DB { return e.writer }
+func (e *engine) Reader() *sql.DB { return e.reader }
+
+// Migrations relies on the data folder's lock: one process at a time opens the file.
+func (e *engine) Migrations(files fs.FS) (*goose.Provider, error) {
+	return goose.NewProvider(goose.DialectSQLite3, e.writer, files)
+}
+
 func (e *engine) Close() error {
 	e.hot.close()
 	return errors.Join(e.checkpointer.close(), e.reader.Close(), e.writer.Close())

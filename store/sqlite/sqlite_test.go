@@ -18,7 +18,7 @@ import (
 func TestExam(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Open {
 		path := filepath.Join(t.TempDir(), "exam.db")
-		return func(t *testing.T) *store.Store { return open(t, path) }
+		return func(t testing.TB) *store.Store { return open(t, path) }
 	})
 }
 
@@ -60,7 +60,7 @@ func TestClosedWhole(t *testing.T) {
 	}
 }
 
-func open(t *testing.T, path string) *store.Store {
+func open(t testing.TB, path string) *store.Store {
 	t.Helper()
 	s, err := sqlite.Open(context.Background(), path)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 // Open opens the same database again each time that it is called.
-type Open func(t *testing.T) *store.Store
+type Open func(t testing.TB) *store.Store
 
 // Run puts every question to a fresh database of its own.
 func Run(t *testing.T, fresh func(t *testing.T) Open) {
