@@ -38,6 +38,7 @@ const (
 )
 
 type engine struct {
+	name           []byte        // of the server that is alone here; nil: anybody may be beside us
 	hot            *pgxpool.Pool // of AppendEntries
 	writer, reader *sql.DB
 }
@@ -47,12 +48,21 @@ func IsURL(address string) bool {
 	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 }
 
-// Open opens the database at postgres://user:password@host:port/name.
+// Open opens the database at postgres://user:password@host:port/name, beside whoever else uses it. Servers call OpenAlone.
 func Open(ctx context.Context, address string) (*store.Store, error) {
-	e, err := connect(ctx, address)
+	config, err := parse(address)
 	if err != nil {
 		return nil, err
 	}
+	e := &engine{}
+	if err := e.connect(ctx, config); err != nil {
+		return nil, err
+	}
+	return e.store(ctx)
+}
+
+// store opens the store on a connected engine.
+func (e *engine) store(ctx context.Context) (*store.Store, error) {
 	s, err := store.Open(ctx, e)
 	if err != nil {
 		e.Close()
@@ -61,21 +71,20 @@ func Open(ctx context.Context, address string) (*store.Store, error) {
 	return s, nil
 }
 
-func connect(ctx context.Context, address string) (*engine, error) {
-	config, err := parse(address)
-	if err != nil {
-		return nil, err
-	}
+func (e *engine) connect(ctx context.Context, config *pgxpool.Config) (err error) {
 	if err := inspect(ctx, config.ConnConfig); err != nil {
-		return nil, err
+		return err
 	}
-	e := &engine{}
 	config.AfterConnect = e.prepare
 	if e.hot, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-		return nil, unreachable(config.ConnConfig, err)
+		return unreachable(config.ConnConfig, err)
+	}
+	if err := e.hot.Ping(ctx); err != nil {
+		e.hot.Close()
+		return unreachable(config.ConnConfig, err)
 	}
 	e.writer, e.reader = e.open(config, maxWriting), e.open(config, maxReading)
-	return e, nil
+	return nil
 }
 
 // open makes the database/sql half for so many connections.
@@ -96,6 +105,7 @@ func parse(address string) (*pgxpool.Config, error) {
 			"of the password written as %%XX")
 	}
 	config.MaxConns, config.MinConns = maxAppending, 1
+	config.MaxConnLifetime = 365 * 24 * time.Hour // one is always there, and holds the lock of alone.go
 	c := config.ConnConfig
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = 10 * time.Second
@@ -110,6 +120,12 @@ func parse(address string) (*pgxpool.Config, error) {
 // more and stays.
 func (e *engine) prepare(ctx context.Context, c *pgx.Conn) error {
 	_, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') <> 'remote_apply'`)
+	if err == nil && e.name != nil {
+		err = e.belongs(ctx, c)
+	}
+	if err != nil {
+		c.Close(ctx) // not every caller does, and it may hold the lock
+	}
 	return err
 }
 

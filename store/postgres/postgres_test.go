@@ -1,10 +1,22 @@
 package postgres_test
 
 import (
+	"context"
+	"encoding/binary"
+	"errors"
+	neturl "net/url"
+	"os"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"letterlock/chat"
 	"letterlock/store"
 	"letterlock/store/postgres"
+	"letterlock/store/postgres/cluster"
 	"letterlock/store/storetest"
 )
 
@@ -13,6 +25,158 @@ func TestExam(t *testing.T) {
 		url := storetest.Postgres(t)
 		return func(t testing.TB) *store.Store { return open(t, url) }
 	})
+}
+
+// TestOneServer: a database has one server. The one that lost its connections goes on, unless another one came.
+func TestOneServer(t *testing.T) {
+	ctx, url := t.Context(), storetest.Postgres(t)
+	alone := func() (*store.Store, error) { return postgres.OpenAlone(ctx, url) }
+	first, err := alone()
+	must(t, err)
+	defer first.Close()
+	if _, err := alone(); !chat.Is(err, chat.Unavailable) || !strings.Contains(err.Error(), "another letterlock works on this database") {
+		t.Fatalf("a second server: %v", err)
+	}
+	must(t, putOne(first, 1))
+
+	disconnect(t, url)
+	if err := eventually(func() error { return putOne(first, 2) }); err != nil {
+		t.Fatalf("the server does not go on after its connections broke: %v", err)
+	}
+
+	var second *store.Store
+	must(t, eventually(func() (err error) { // the first may connect again before the second one comes
+		disconnect(t, url)
+		second, err = alone()
+		return err
+	}))
+	must(t, putOne(second, 3))
+	for seq := uint64(4); seq < 12; seq++ {
+		if err := putOne(first, seq); err == nil {
+			t.Fatal("a server wrote after another one had taken its database over")
+		}
+		if err := first.Update(ctx, func(tx *store.Tx) error { return tx.AppendEntry(one(seq)) }); err == nil {
+			t.Fatal("a server wrote after another one had taken its database over")
+		}
+	}
+	must(t, second.Close())
+	third, err := alone()
+	if err != nil {
+		t.Fatalf("a server after the one before was closed: %v", err)
+	}
+	must(t, third.Close())
+}
+
+func one(seq uint64) store.Entry {
+	return store.Entry{Conversation: chat.ConversationID{1}, Seq: seq, Kind: 3, Dedup: binary.BigEndian.AppendUint64(nil, seq), Body: []byte("x")}
+}
+
+func putOne(s *store.Store, seq uint64) error {
+	return s.AppendEntries(context.Background(), []store.Entry{one(seq)})
+}
+
+// disconnect ends every session in the database but the one that does it.
+func disconnect(t *testing.T, url string) {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), url)
+	must(t, err)
+	defer c.Close(t.Context())
+	_, err = c.Exec(t.Context(), `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	must(t, err)
+}
+
+// eventually tries again while something fails.
+func eventually(try func() error) (err error) {
+	for range 200 {
+		if err = try(); err == nil {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
+}
+
+// TestServersStartTogether: each of them would make the same tables.
+func TestServersStartTogether(t *testing.T) {
+	url := storetest.Postgres(t)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			s, err := postgres.Open(context.Background(), url)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		})
+	}
+	all.Wait()
+}
+
+// TestRefused: what an operator reads when the database cannot be used, which is never the password.
+func TestRefused(t *testing.T) {
+	good := storetest.Postgres(t)
+	u, err := neturl.Parse(good)
+	must(t, err)
+	secret, _ := u.User.Password()
+	with := func(change func(u *neturl.URL)) string {
+		v := *u
+		change(&v)
+		return v.String()
+	}
+	for _, c := range []struct {
+		what, url, want string
+		kind            chat.Kind
+	}{
+		{"not an address", "the password is " + secret, "must look like postgres://", chat.Invalid},
+		{"a password with bare characters", "postgres://me:" + secret + "%zz@host/db", "must look like postgres://", chat.Invalid},
+		{"an unknown setting", good + "?sslmode=" + secret, "must look like postgres://", chat.Invalid},
+		{"no name", with(func(u *neturl.URL) { u.Path = "/" }), "must look like postgres://", chat.Invalid},
+		{"wrong password", with(func(u *neturl.URL) { u.User = neturl.UserPassword("letterlock", secret+"x") }), "check the name and the password", chat.Invalid},
+		{"no such database", with(func(u *neturl.URL) { u.Path = "/nowhere" }), "make it with createdb nowhere", chat.Invalid},
+		{"nobody there", with(func(u *neturl.URL) { u.Host = "127.0.0.1:1" }), "no answer from PostgreSQL at 127.0.0.1:1", chat.Unavailable},
+	} {
+		_, err := postgres.Open(t.Context(), c.url)
+		if err == nil || !chat.Is(err, c.kind) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		if err != nil && strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: the password stands in the error: %v", c.what, err)
+		}
+	}
+}
+
+// TestCommitsAreSynced: whatever the database's default is, our sessions wait for the disk; a server that never syncs is refused.
+func TestCommitsAreSynced(t *testing.T) {
+	c, err := cluster.Start(t.Context(), "")
+	if errors.Is(err, cluster.ErrMissing) && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	must(t, err)
+	defer c.Stop()
+	url, err := c.NewDatabase(t.Context())
+	must(t, err)
+	must(t, c.Exec(t.Context(), "ALTER SYSTEM SET synchronous_commit = off"))
+	must(t, c.Exec(t.Context(), "SELECT pg_reload_conf()"))
+	for _, pool := range postgres.Settings(t, url, "synchronous_commit") {
+		if pool != "on" {
+			t.Errorf("a session has synchronous_commit = %s", pool)
+		}
+	}
+	must(t, c.Exec(t.Context(), "ALTER SYSTEM SET fsync = off"))
+	must(t, c.Exec(t.Context(), "SELECT pg_reload_conf()"))
+	if err := eventually(func() error {
+		_, err := postgres.Open(t.Context(), url)
+		if err == nil {
+			return errors.New("it was opened")
+		}
+		if !strings.Contains(err.Error(), "runs with fsync off") {
+			t.Fatal(err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatalf("a server with fsync off: %v", err)
+	}
 }
 
 func BenchmarkAppend(b *testing.B) {
@@ -27,4 +191,11 @@ func open(t testing.TB, url string) *store.Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
