@@ -96,9 +96,22 @@ func eventually(try func() error) (err error) {
 	return err
 }
 
+// newCluster is a private cluster for one test.
+func newCluster(t *testing.T) *cluster.Cluster {
+	t.Helper()
+	c, err := cluster.Start(t.Context(), "")
+	if errors.Is(err, cluster.ErrMissing) && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	must(t, err)
+	t.Cleanup(func() { c.Stop() })
+	return c
+}
+
 // TestServersStartTogether: each of them would make the same tables.
 func TestServersStartTogether(t *testing.T) {
-	url := storetest.Postgres(t)
+	url, err := newCluster(t).NewDatabase(t.Context())
+	must(t, err)
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -148,12 +161,7 @@ func TestRefused(t *testing.T) {
 
 // TestCommitsAreSynced: whatever the database's default is, our sessions wait for the disk; a server that never syncs is refused.
 func TestCommitsAreSynced(t *testing.T) {
-	c, err := cluster.Start(t.Context(), "")
-	if errors.Is(err, cluster.ErrMissing) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	must(t, err)
-	defer c.Stop()
+	c := newCluster(t)
 	url, err := c.NewDatabase(t.Context())
 	must(t, err)
 	must(t, c.Exec(t.Context(), "ALTER SYSTEM SET synchronous_commit = off"))

@@ -228,15 +228,6 @@ func (c *Cluster) NewDatabase(ctx context.Context) (string, error) {
 	return c.URL(name), c.Exec(ctx, "CREATE DATABASE "+name)
 }
 
-// DropDatabase removes a database that NewDatabase made, whoever is still connected to it.
-func (c *Cluster) DropDatabase(ctx context.Context, address string) error {
-	u, err := url.Parse(address)
-	if err != nil {
-		return err
-	}
-	return c.Exec(ctx, "DROP DATABASE "+strings.TrimPrefix(u.Path, "/")+" WITH (FORCE)")
-}
-
 // Exec runs a statement as the cluster's owner, outside of any transaction and database of ours.
 func (c *Cluster) Exec(ctx context.Context, statement string) error {
 	conn, err := pgx.Connect(ctx, c.URL("postgres"))
