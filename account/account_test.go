@@ -17,7 +17,7 @@ import (
 	"letterlock/mls"
 	"letterlock/mls/roster"
 	"letterlock/store"
-	"letterlock/store/sqlite"
+	"letterlock/store/storetest"
 )
 
 const host = "chat.example"
@@ -27,22 +27,17 @@ type world struct {
 	t       *testing.T
 	s       *Service
 	st      *store.Store
-	dir     string
 	removed []string // devices that the hook heard of
 
 	mu  sync.Mutex
 	now time.Time
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return worldOn(t, storetest.NewDatabase(t)(t)) }
+
+func worldOn(t *testing.T, st *store.Store) *world {
 	t.Helper()
-	dir := t.TempDir()
-	st, err := sqlite.Open(t.Context(), filepath.Join(dir, "test.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { st.Close() })
-	w := &world{t: t, st: st, dir: dir, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	w := &world{t: t, st: st, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	w.s = New(Config{
 		Server: api.Server{Host: host, PublicURL: "https://" + host}, Store: st, Verifier: dpop.NewVerifier(w.clock), Now: w.clock, Rand: rand.Reader,
 		Hooks: Hooks{DeviceRemoved: func(_ *store.Tx, _ chat.AccountID, d chat.DeviceID, stolen bool) error {
@@ -677,14 +672,15 @@ func TestFriends(t *testing.T) {
 }
 
 func TestTokensHashedAtRest(t *testing.T) {
-	w := newWorld(t)
+	dir := t.TempDir()
+	w := worldOn(t, storetest.File(t, filepath.Join(dir, "test.db"))(t))
 	alice := w.signedUp("alice")
 	token := alice.mustSignIn()
 	parsed, err := parseToken(token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dump := filesOf(t, w.dir)
+	dump := filesOf(t, dir)
 	if bytes.Contains(dump, parsed.secret[:]) || bytes.Contains(dump, []byte(token)) {
 		t.Error("the session token stands in the database")
 	}

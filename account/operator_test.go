@@ -3,12 +3,14 @@ package account
 import (
 	"bytes"
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"letterlock/api"
 	"letterlock/chat"
+	"letterlock/store/storetest"
 )
 
 func (w *world) invite(uses int64) api.Invite {
@@ -26,7 +28,8 @@ func (d *device) signUp(code string) error {
 }
 
 func TestRegistration(t *testing.T) {
-	w := newWorld(t)
+	dir := t.TempDir()
+	w := worldOn(t, storetest.File(t, filepath.Join(dir, "test.db"))(t))
 	w.s.Registration = ByInvite
 	once, twice := w.invite(1), w.invite(2)
 	alice := w.person("alice")
@@ -74,7 +77,7 @@ func TestRegistration(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
-	if files := filesOf(t, w.dir); bytes.Contains(files, []byte(twice.Code)) {
+	if files := filesOf(t, dir); bytes.Contains(files, []byte(twice.Code)) {
 		t.Error("a code stands in the database")
 	}
 	w.pass(2 * time.Hour)

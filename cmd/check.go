@@ -10,7 +10,7 @@ import (
 )
 
 func checkCommand() *cobra.Command {
-	var data string
+	var data, database string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -18,10 +18,11 @@ func checkCommand() *cobra.Command {
 		Long: `Verify the data folder of a server that is not running: the database file; every conversation, replayed from
 its founding (no gaps, one commit for each epoch, the roster, members, mailboxes); the whole ledger (every hash,
 every record, the root against the signed checkpoint). It changes nothing. Exit code 1 if anything is wrong.`,
-		Example: `  letterlock check --data ./data`,
-		Args:    cobra.NoArgs,
+		Example: `  letterlock check --data ./data
+  LETTERLOCK_DATABASE=postgres://letterlock:secret@db.example/letterlock letterlock check --data ./data`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, err := server.Check(cmd.Context(), data)
+			report, err := server.Check(cmd.Context(), data, databaseAddress(database))
 			if err != nil {
 				return err
 			}
@@ -50,6 +51,7 @@ every record, the root against the signed checkpoint). It changes nothing. Exit 
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "the server's data folder")
+	databaseFlag(cmd, &database)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.MarkFlagRequired("data")
 	cmd.MarkFlagDirname("data")

@@ -35,6 +35,7 @@ names (listen = ...); the command line counts before the environment, that befor
 Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 		Example: `  letterlock serve --data ./data
   letterlock serve --data /var/lib/letterlock --listen 127.0.0.1:8080 --public-url https://chat.example
+  LETTERLOCK_DATABASE=postgres://letterlock:secret@db.example/letterlock letterlock serve --data ./data
   letterlock serve --data ./data --listen :443 --public-url https://chat.example --tls-cert cert.pem --tls-key key.pem
   letterlock serve --config /etc/letterlock/letterlock.conf --print-config`,
 		Args: cobra.NoArgs,
@@ -70,6 +71,7 @@ Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.DataDir, "data", "", "folder for everything the server keeps")
+	databaseFlag(cmd, &c.Database)
 	f.StringVar(&c.Listen, "listen", "127.0.0.1:8080", "address to listen on; port 0 takes a free one")
 	f.StringVar(&c.PublicURL, "public-url", "", "origin that clients use, like https://chat.example (default: from --listen)")
 	f.StringVar(&c.TLSCert, "tls-cert", "", "certificate chain, PEM")

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"letterlock/chat"
 	"letterlock/mls"
 	"letterlock/store"
+	"letterlock/store/storetest"
 )
 
 // expiring sends a message that is to go after so long.
@@ -351,7 +353,8 @@ func TestCheckKnowsDeadlines(t *testing.T) {
 
 // TestNoTraceInTheFile: after the checkpoint no byte of the ciphertext is left in the database.
 func TestNoTraceInTheFile(t *testing.T) {
-	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "letterlock.db")
+	w := worldOn(t, storetest.File(t, path))
 	alice, bob := w.person("alice"), w.person("bob")
 	id := w.found(alice, bob)
 	small, _ := w.expiring(alice, id, "small", time.Minute)
@@ -360,7 +363,7 @@ func TestNoTraceInTheFile(t *testing.T) {
 	_, err := w.SendMessage(alice.ctx(), id, api.Message{Message: stays, DedupKey: newKey()})
 	must(t, err)
 	has := func(body []byte) bool {
-		file, err := os.ReadFile(w.path)
+		file, err := os.ReadFile(path)
 		must(t, err)
 		for at := 100; at+24 <= len(body); at += 1000 { // behind the header; pieces, since a long value lies on many pages
 			if bytes.Contains(file, body[at:at+24]) {

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -17,7 +16,7 @@ import (
 	"letterlock/mls"
 	"letterlock/mls/roster"
 	"letterlock/store"
-	"letterlock/store/sqlite"
+	"letterlock/store/storetest"
 )
 
 const host = "chat.example"
@@ -26,7 +25,7 @@ const host = "chat.example"
 type world struct {
 	*Service
 	t      *testing.T
-	path   string
+	db     storetest.Open
 	people *phonebook
 	now    time.Time
 }
@@ -58,8 +57,10 @@ func (b *phonebook) Account(_ *store.Tx, handle string) (chat.AccountID, error) 
 	return chat.AccountID{}, chat.Errorf(chat.NotFound, "no such account")
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, path: filepath.Join(t.TempDir(), "letterlock.db"), people: &phonebook{devices: make(map[string]*person)},
+func newWorld(t *testing.T) *world { return worldOn(t, storetest.NewDatabase(t)) }
+
+func worldOn(t *testing.T, db storetest.Open) *world {
+	w := &world{t: t, db: db, people: &phonebook{devices: make(map[string]*person)},
 		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
@@ -70,9 +71,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) open(key ed25519.PrivateKey) {
 	w.t.Helper()
-	s, err := sqlite.Open(context.Background(), w.path)
-	must(w.t, err)
-	w.Service = New(Config{Store: s, People: w.people, Host: host, ServerKey: key, Now: func() time.Time { return w.now },
+	w.Service = New(Config{Store: w.db(w.t), People: w.people, Host: host, ServerKey: key, Now: func() time.Time { return w.now },
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 }
 

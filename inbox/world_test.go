@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -30,7 +29,7 @@ import (
 	"letterlock/report"
 	"letterlock/slot"
 	"letterlock/store"
-	"letterlock/store/sqlite"
+	"letterlock/store/storetest"
 )
 
 const host = "127.0.0.1:8080"
@@ -74,9 +73,7 @@ func newWorld(t *testing.T) *world {
 	w.clock.at = time.UnixMilli(time.Now().UnixMilli() / 3_600_000 * 3_600_000).Add(5 * time.Minute)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	var err error
-	w.store, err = sqlite.Open(w.ctx, filepath.Join(t.TempDir(), "letterlock.db"))
-	w.must(err)
-	t.Cleanup(func() { w.store.Close() })
+	w.store = storetest.NewDatabase(t)(t)
 	w.keys, err = ledger.NewKeys(host)
 	w.must(err)
 	w.ledger, err = ledger.Open(w.ctx, w.store, w.keys, w.clock.now, rand.Reader)

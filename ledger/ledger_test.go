@@ -23,7 +23,7 @@ import (
 	"letterlock/chat"
 	"letterlock/proof"
 	"letterlock/store"
-	"letterlock/store/sqlite"
+	"letterlock/store/storetest"
 )
 
 var ctx = context.Background()
@@ -32,7 +32,8 @@ var ctx = context.Background()
 type bench struct {
 	*Ledger
 	t     testing.TB
-	path  string
+	db    storetest.Open
+	path  string // of a file bench
 	store *store.Store
 	keys  *Keys
 	clock time.Time
@@ -43,13 +44,26 @@ type bench struct {
 
 func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-func newBench(t testing.TB) *bench {
+func newBench(t testing.TB) *bench { return benchOn(t, storetest.NewDatabase(t), "", newKeys(t)) }
+
+func newKeys(t testing.TB) *Keys {
 	t.Helper()
 	keys, err := NewKeys("chat.example:8080")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, keys: keys, path: filepath.Join(t.TempDir(), "l.db"), clock: time.UnixMilli(1_800_000_000_000)}
+	return keys
+}
+
+// newFileBench is on a file of SQLite, which sql can damage and copy.
+func newFileBench(t testing.TB) *bench {
+	path := filepath.Join(t.TempDir(), "l.db")
+	return benchOn(t, storetest.File(t, path), path, newKeys(t))
+}
+
+func benchOn(t testing.TB, db storetest.Open, path string, keys *Keys) *bench {
+	t.Helper()
+	b := &bench{t: t, db: db, path: path, keys: keys, clock: time.UnixMilli(1_800_000_000_000)}
 	b.open()
 	t.Cleanup(b.close)
 	return b
@@ -58,9 +72,7 @@ func newBench(t testing.TB) *bench {
 func (b *bench) open() {
 	b.t.Helper()
 	var err error
-	if b.store, err = sqlite.Open(ctx, b.path); err != nil {
-		b.t.Fatal(err)
-	}
+	b.store = b.db(b.t)
 	if b.Ledger, err = Open(ctx, b.store, b.keys, func() time.Time { return b.clock }, rand.Reader); err != nil {
 		b.t.Fatal(err)
 	}
@@ -71,6 +83,7 @@ func (b *bench) open() {
 func (b *bench) copy(t *testing.T) *bench {
 	t.Helper()
 	c := &bench{t: t, keys: b.keys, clock: b.clock, path: filepath.Join(t.TempDir(), "copy.db")}
+	c.db = storetest.File(t, c.path)
 	b.sql(`VACUUM INTO $1`, c.path)
 	c.open()
 	t.Cleanup(c.close)
@@ -399,12 +412,7 @@ func TestPublishIsCompareAndSwap(t *testing.T) {
 // TestTwoProcesses runs two ledgers on one file, both recording, both writing.
 func TestTwoProcesses(t *testing.T) {
 	b := newBench(t)
-	s, err := sqlite.Open(ctx, b.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	l, err := Open(ctx, s, b.keys, func() time.Time { return b.clock }, rand.Reader)
+	l, err := Open(ctx, b.db(t), b.keys, func() time.Time { return b.clock }, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -490,7 +498,7 @@ func TestOpenRefuses(t *testing.T) {
 		"the keys of another vault": func(b *bench) { b.keys = otherKeys(b) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
+			b := newFileBench(t)
 			b.posts(chat.AccountID{1}, 3)
 			b.drain()
 			b.skipCheck = true
@@ -518,7 +526,7 @@ func otherKeys(b *bench) *Keys {
 
 // TestCheckFindsDamage changes one thing behind the ledger's back at a time.
 func TestCheckFindsDamage(t *testing.T) {
-	base := newBench(t)
+	base := newFileBench(t)
 	base.reports(260) // more than a tile
 	for range 5 {     // posts that differ
 		base.clock = base.clock.Add(time.Second)
@@ -710,13 +718,8 @@ func TestTilesRefused(t *testing.T) {
 
 // TestRewriteIsCaught: a server that begins its log anew under the same key contradicts what its readers remember.
 func TestRewriteIsCaught(t *testing.T) {
-	b, rewritten := newBench(t), newBench(t)
-	rewritten.keys = b.keys
-	if err := rewritten.store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	rewritten.path = filepath.Join(t.TempDir(), "rewritten.db")
-	rewritten.open()
+	b := newBench(t)
+	rewritten := benchOn(t, storetest.NewDatabase(t), "", b.keys)
 	log := b.log()
 	b.posts(chat.AccountID{1}, 20)
 	b.drain()

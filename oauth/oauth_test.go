@@ -27,7 +27,7 @@ import (
 	"letterlock/chat"
 	"letterlock/dpop"
 	"letterlock/store"
-	"letterlock/store/sqlite"
+	"letterlock/store/storetest"
 )
 
 // world is an authorization server behind real HTTP, with the partner flimmer registered.
@@ -36,7 +36,6 @@ type world struct {
 	s      *Service
 	st     *store.Store
 	issuer string
-	dir    string
 	judge  func(*store.Tx, api.ConsentRequest) error
 
 	mu  sync.Mutex
@@ -57,17 +56,14 @@ func (w *world) pass(d time.Duration) {
 
 const redirect = "http://127.0.0.1:7777/callback"
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return worldOn(t, storetest.NewDatabase(t)(t)) }
+
+func worldOn(t *testing.T, st *store.Store) *world {
 	t.Helper()
-	dir := t.TempDir()
-	st, err := sqlite.Open(t.Context(), filepath.Join(dir, "test.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { st.Close() })
-	w := &world{t: t, st: st, dir: dir, judge: func(*store.Tx, api.ConsentRequest) error { return nil }}
+	w := &world{t: t, st: st, judge: func(*store.Tx, api.ConsentRequest) error { return nil }}
 	server := httptest.NewUnstartedServer(nil)
 	w.issuer = "http://" + server.Listener.Addr().String()
+	var err error
 	w.s, err = New(Config{
 		Issuer: w.issuer, Store: st, Verifier: dpop.NewVerifier(w.clock), Now: w.clock, Rand: rand.Reader,
 		Judge:  func(tx *store.Tx, r api.ConsentRequest) error { return w.judge(tx, r) },
@@ -937,13 +933,14 @@ func TestIntrospectionAndRevocation(t *testing.T) {
 }
 
 func TestSecretsHashedAtRest(t *testing.T) {
-	w := newWorld(t)
+	dir := t.TempDir()
+	w := worldOn(t, storetest.File(t, filepath.Join(dir, "test.db"))(t))
 	p := w.partner("flimmer")
 	id := p.push()
 	to, _ := w.s.Approve(t.Context(), id, p.grant, chat.Send)
 	code := p.codeOf(to)
 	r := p.redeem(code)
-	dump := filesOf(t, w.dir)
+	dump := filesOf(t, dir)
 	for name, secret := range map[string]string{"request id": id, "code": code, "access token": r.text("access_token"), "refresh token": r.text("refresh_token")} {
 		raw, _ := base64.RawURLEncoding.DecodeString(secret)
 		if strings.Contains(dump, secret) || strings.Contains(dump, string(raw[len(raw)-secretSize:])) {

@@ -21,7 +21,7 @@ import (
 	"letterlock/ledger"
 	"letterlock/proof"
 	"letterlock/store"
-	"letterlock/store/sqlite"
+	"letterlock/store/storetest"
 )
 
 type world struct {
@@ -34,9 +34,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, ctx: context.Background(), at: time.Date(2026, 3, 20, 12, 0, 0, 0, time.UTC)}
-	s, err := sqlite.Open(w.ctx, filepath.Join(t.TempDir(), "letterlock.db"))
-	w.must(err)
-	t.Cleanup(func() { s.Close() })
+	s := storetest.NewDatabase(t)(t)
+	var err error
 	w.keys, err = ledger.NewKeys("127.0.0.1:8080")
 	w.must(err)
 	now := func() time.Time { return w.at }

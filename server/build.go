@@ -21,7 +21,6 @@ import (
 	"letterlock/oauth"
 	"letterlock/report"
 	"letterlock/store"
-	"letterlock/store/sqlite"
 )
 
 // parts is a built server without its listeners.
@@ -41,7 +40,7 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	if err != nil {
 		return nil, err
 	}
-	if p.store, err = sqlite.Open(ctx, filepath.Join(c.DataDir, "letterlock.db")); err != nil {
+	if p.store, err = openStore(ctx, c.DataDir, c.Database); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -22,11 +22,14 @@ type CheckReport struct {
 	Ledger ledger.CheckReport `json:"ledger"`
 }
 
-// Check verifies a data folder that no server holds: the database file, every conversation replayed from its founding, the whole
-// ledger. What is wrong stands in the report's Problems; an error means that it could not be checked.
-func Check(ctx context.Context, dataDir string) (report CheckReport, err error) {
-	path := filepath.Join(dataDir, "letterlock.db")
-	if _, err := os.Stat(path); err != nil {
+// Check verifies a data folder that no server holds, with its database (as in Config): the file, every conversation replayed from its
+// founding, the whole ledger. What is wrong stands in the report's Problems; an error means that it could not be checked.
+func Check(ctx context.Context, dataDir, database string) (report CheckReport, err error) {
+	needed := filepath.Join(dataDir, "keys")
+	if database == "" {
+		needed = databaseFile(dataDir)
+	}
+	if _, err := os.Stat(needed); err != nil {
 		return report, chat.Wrap(chat.NotFound, err, "there is no data folder of a server at %s", dataDir)
 	}
 	lock, err := takeLock(filepath.Join(dataDir, "lock"))
@@ -34,15 +37,17 @@ func Check(ctx context.Context, dataDir string) (report CheckReport, err error) 
 		return report, err
 	}
 	defer lock.Close()
-	whole, err := sqlite.CheckFile(ctx, path)
-	if err != nil {
-		return report, fmt.Errorf("check: database: %w", err)
+	if database == "" {
+		broken, err := sqlite.CheckFile(ctx, databaseFile(dataDir))
+		if err != nil {
+			return report, fmt.Errorf("check: database: %w", err)
+		}
+		if len(broken) > 0 { // what follows would be read from a broken file
+			report.Problems = broken
+			return report, nil
+		}
 	}
-	if len(whole) > 0 { // what follows would be read from a broken file
-		report.Problems = whole
-		return report, nil
-	}
-	s, err := sqlite.Open(ctx, path)
+	s, err := openStore(ctx, dataDir, database)
 	if err != nil {
 		return report, err
 	}

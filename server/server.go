@@ -27,7 +27,8 @@ import (
 
 // Config is what an operator says.
 type Config struct {
-	DataDir   string // keys, database, lock, admin socket; made if it is not there
+	DataDir   string // keys, database file, lock, admin socket; made if it is not there
+	Database  string // address of a PostgreSQL that takes the file's place; empty: none. May hold a password
 	Listen    string // HOST:PORT; port 0 takes a free one
 	PublicURL string // the origin that clients use; empty: from Listen
 	TLSCert   string // PEM files; both or neither

@@ -19,10 +19,12 @@ import (
 	"letterlock/api"
 	"letterlock/bench"
 	"letterlock/chat"
+	"letterlock/store/storetest"
 )
 
-func config(dir string) Config {
-	return Config{DataDir: dir, Listen: "127.0.0.1:0", ExemptLoopback: true, Version: "test", Now: time.Now,
+// config is a server in a new folder, with the database that LETTERLOCK_TEST_STORE names.
+func config(t *testing.T) Config {
+	return Config{DataDir: shortDir(t), Database: storetest.Address(t), Listen: "127.0.0.1:0", ExemptLoopback: true, Version: "test", Now: time.Now,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 }
 
@@ -34,9 +36,9 @@ func must(t *testing.T, err error) {
 }
 
 // running starts a server; stop ends it in order.
-func running(t *testing.T, dir string) (s *Server, stop func() error) {
+func running(t *testing.T, c Config) (s *Server, stop func() error) {
 	t.Helper()
-	s, err := New(context.Background(), config(dir))
+	s, err := New(context.Background(), c)
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -63,14 +65,15 @@ func shortDir(t *testing.T) string {
 }
 
 func TestAWholeServerFromStartToCheck(t *testing.T) {
-	dir := shortDir(t)
-	s, stop := running(t, dir)
+	c := config(t)
+	dir := c.DataDir
+	s, stop := running(t, c)
 	ctx := t.Context()
-	_, err := New(ctx, config(dir))
+	_, err := New(ctx, c)
 	if !chat.Is(err, chat.Unavailable) {
 		t.Errorf("a second server on the same folder: %v", err)
 	}
-	if _, err := Check(ctx, dir); !chat.Is(err, chat.Unavailable) {
+	if _, err := Check(ctx, dir, c.Database); !chat.Is(err, chat.Unavailable) {
 		t.Errorf("a check beside a running server: %v", err)
 	}
 	pair, err := bench.NewPair(ctx, bench.At(s.URL()))
@@ -110,7 +113,7 @@ func TestAWholeServerFromStartToCheck(t *testing.T) {
 	if !chat.Is(err, chat.Unavailable) {
 		t.Errorf("the stream ended with %v", err)
 	}
-	report, err := Check(ctx, dir)
+	report, err := Check(ctx, dir, c.Database)
 	if err != nil || len(report.Problems) != 0 || report.Conversations != 1 || report.Entries != 2 {
 		t.Errorf("check: %+v, %v", report, err)
 	}
@@ -138,9 +141,33 @@ func adminMetrics(t *testing.T, dir string) {
 	}
 }
 
+// TestOneServerOnADatabase: another data folder does not make it another database.
+func TestOneServerOnADatabase(t *testing.T) {
+	c := config(t)
+	c.Database = storetest.Postgres(t)
+	s, stop := running(t, c)
+	_, err := bench.NewPair(t.Context(), bench.At(s.URL()))
+	must(t, err)
+	other := c
+	other.DataDir = shortDir(t)
+	if _, err := New(t.Context(), other); !chat.Is(err, chat.Unavailable) || !strings.Contains(err.Error(), "another letterlock works on this database") {
+		t.Errorf("a second server on the same database: %v", err)
+	}
+	must(t, stop())
+	if report, err := Check(t.Context(), c.DataDir, c.Database); err != nil || len(report.Problems) != 0 || report.Conversations != 1 {
+		t.Errorf("check: %+v, %v", report, err)
+	}
+	other.DataDir, other.Database = shortDir(t), "letterlock.db"
+	if _, err := New(t.Context(), other); !chat.Is(err, chat.Invalid) {
+		t.Errorf("a file for an address: %v", err)
+	}
+}
+
 func TestCheckFindsWhatIsWrong(t *testing.T) {
-	dir := shortDir(t)
-	s, stop := running(t, dir)
+	c := config(t)
+	c.Database = "" // the file is what is damaged
+	dir := c.DataDir
+	s, stop := running(t, c)
 	pair, err := bench.NewPair(t.Context(), bench.At(s.URL()))
 	must(t, err)
 	for range 3 {
@@ -175,7 +202,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		must(t, err)
 		_, err = db.Exec(damage)
 		must(t, errors.Join(err, db.Close()))
-		report, err := Check(t.Context(), dir)
+		report, err := Check(t.Context(), dir, "")
 		if err != nil {
 			t.Errorf("%s: could not be checked: %v", what, err)
 		} else if len(report.Problems) == 0 {
@@ -187,10 +214,10 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		broken[i] ^= 0x55
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "letterlock.db"), broken, 0o600))
-	if report, err := Check(t.Context(), dir); err == nil && len(report.Problems) == 0 {
+	if report, err := Check(t.Context(), dir, ""); err == nil && len(report.Problems) == 0 {
 		t.Error("a broken page: not found")
 	}
-	if _, err := Check(t.Context(), t.TempDir()); !chat.Is(err, chat.NotFound) {
+	if _, err := Check(t.Context(), t.TempDir(), ""); !chat.Is(err, chat.NotFound) {
 		t.Errorf("an empty folder: %v", err)
 	}
 }

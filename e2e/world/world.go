@@ -21,6 +21,7 @@ import (
 	"letterlock/cmd"
 	"letterlock/device"
 	"letterlock/server"
+	"letterlock/store/storetest"
 	"letterlock/vault"
 )
 
@@ -31,12 +32,14 @@ type World struct {
 	URL  string
 	Now  func() time.Time // the server's clock; nil: the system's
 	stop func()
+
+	database string // the server's --database
 }
 
-// New starts a server in a temporary folder. It ends with the test.
+// New starts a server in a temporary folder, with the database that LETTERLOCK_TEST_STORE names. It ends with the test.
 func New(t testing.TB) *World {
 	t.Helper()
-	w := &World{T: t, Dir: t.TempDir()}
+	w := &World{T: t, Dir: t.TempDir(), database: storetest.Address(t)}
 	w.Start()
 	t.Cleanup(func() { w.Stop() })
 	return w
@@ -54,7 +57,7 @@ func (w *World) Start() {
 		now = time.Now
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s, err := server.New(ctx, server.Config{DataDir: filepath.Join(w.Dir, "server"), Listen: listen, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	s, err := server.New(ctx, server.Config{DataDir: filepath.Join(w.Dir, "server"), Database: w.database, Listen: listen, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Now: now, Version: "test", ExemptLoopback: true})
 	if err != nil {
 		cancel()

@@ -23,7 +23,7 @@ import (
 func TestExam(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Open {
 		url := storetest.Postgres(t)
-		return func(t testing.TB) *store.Store { return open(t, url) }
+		return storetest.Opener(t, func(ctx context.Context) (*store.Store, error) { return postgres.Open(ctx, url) })
 	})
 }
 

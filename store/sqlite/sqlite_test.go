@@ -17,8 +17,7 @@ import (
 
 func TestExam(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Open {
-		path := filepath.Join(t.TempDir(), "exam.db")
-		return func(t testing.TB) *store.Store { return open(t, path) }
+		return storetest.File(t, filepath.Join(t.TempDir(), "exam.db"))
 	})
 }
 

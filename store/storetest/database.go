@@ -17,32 +17,50 @@ import (
 	"letterlock/store/sqlite"
 )
 
-// NewDatabase makes an empty database on the backend that LETTERLOCK_TEST_STORE names: sqlite (if it names none) or postgres.
-// What it returns opens that database, as often as it is called.
+// NewDatabase makes an empty database on the backend that LETTERLOCK_TEST_STORE names: sqlite, which is meant if it names none, or
+// postgres. What it returns opens that database, as often as it is called.
 func NewDatabase(t testing.TB) Open {
+	t.Helper()
+	if url := Address(t); url != "" {
+		return Opener(t, func(ctx context.Context) (*store.Store, error) { return postgres.Open(ctx, url) })
+	}
+	return File(t, filepath.Join(t.TempDir(), "letterlock.db"))
+}
+
+// File opens a file of SQLite.
+func File(t testing.TB, path string) Open {
+	return Opener(t, func(ctx context.Context) (*store.Store, error) { return sqlite.Open(ctx, path) })
+}
+
+// Address is what a server is to be told of its database: on postgres the URL of an empty one, else nothing.
+func Address(t testing.TB) string {
 	t.Helper()
 	switch name := os.Getenv("LETTERLOCK_TEST_STORE"); name {
 	case "", "sqlite":
-		path := filepath.Join(t.TempDir(), "letterlock.db")
-		return opener(func(ctx context.Context) (*store.Store, error) { return sqlite.Open(ctx, path) })
+		return ""
 	case "postgres":
-		url := Postgres(t)
-		return opener(func(ctx context.Context) (*store.Store, error) { return postgres.Open(ctx, url) })
+		return Postgres(t)
 	default:
 		t.Fatalf("LETTERLOCK_TEST_STORE=%s: want sqlite or postgres", name)
-		return nil
+		return ""
 	}
 }
 
-// opener closes what is opened at the test's end; closing twice does no harm.
-func opener(open func(context.Context) (*store.Store, error)) Open {
+// Opener closes at the end of t whatever it opened, after everything else that t cleans up. Closing twice does no harm.
+func Opener(t testing.TB, open func(context.Context) (*store.Store, error)) Open {
+	var opened []*store.Store
+	t.Cleanup(func() {
+		for _, s := range opened {
+			s.Close()
+		}
+	})
 	return func(t testing.TB) *store.Store {
 		t.Helper()
 		s, err := open(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { s.Close() })
+		opened = append(opened, s)
 		return s
 	}
 }
