@@ -1,133 +1,54 @@
 package ledger
 
 import (
-	"context"
 	"crypto/rand"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
 
 	"letterlock/chat"
 	"letterlock/proof"
 	"letterlock/store"
+	"letterlock/store/memory"
 )
 
-// faults is a database engine that fails at a chosen step: a statement that is not carried out, a commit that fails, or a commit
-// that is carried out and reported as failed.
+// faults lets a chosen step of a disk fail: it is not carried out, or it is and is reported as failed.
 type faults struct {
-	db *sql.DB
+	disk *memory.Disk
 
-	mu    sync.Mutex
 	left  int // steps until the fault; negative: none
 	saved bool
-	hit   bool
 }
 
-var errFault = errors.New("fault")
-
 func (f *faults) arm(steps int, saved bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.left, f.saved, f.hit = steps, saved, false
+	f.left, f.saved = steps, saved
+	f.disk.Faults(f.judge)
+}
+
+func (f *faults) judge(memory.Step) memory.Fault {
+	f.left--
+	switch {
+	case f.left != -1:
+		return memory.None
+	case f.saved:
+		return memory.FailSaved
+	default:
+		return memory.Fail
+	}
 }
 
 // disarm reports whether the fault came.
 func (f *faults) disarm() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.left = -1
-	return f.hit
+	f.disk.Faults(nil)
+	return f.left < 0
 }
 
-// strike counts a step down and reports whether it fails.
-func (f *faults) strike() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.left < 0 {
-		return false
-	}
-	f.left--
-	if f.left < 0 {
-		f.hit = true
-		return true
-	}
-	return false
-}
-
-func (f *faults) Writer() *sql.DB { return f.db }
-func (f *faults) Reader() *sql.DB { return f.db }
-func (f *faults) Migrations(files fs.FS) (*goose.Provider, error) {
-	return goose.NewProvider(goose.DialectSQLite3, f.db, files)
-}
-func (f *faults) Retryable(err error) bool { return false }
-func (f *faults) Close() error             { return f.db.Close() }
-func (f *faults) Duplicate(err error) bool { return false }
-func (f *faults) AppendEntries(context.Context, []store.Entry) error {
-	return errors.New("the ledger appends no entries")
-}
-
-type connector struct {
-	f    *faults
-	path string
-}
-
-func (c connector) Driver() driver.Driver { return &sqlite.Driver{} }
-
-func (c connector) Connect(context.Context) (driver.Conn, error) {
-	conn, err := c.Driver().Open(fmt.Sprintf("file:%s?_txlock=immediate&_pragma=journal_mode(WAL)", c.path))
-	return faultyConn{conn, c.f}, err
-}
-
-type faultyConn struct {
-	driver.Conn
-	f *faults
-}
-
-func (c faultyConn) ExecContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Result, error) {
-	if c.f.strike() {
-		return nil, errFault
-	}
-	return c.Conn.(driver.ExecerContext).ExecContext(ctx, q, args)
-}
-
-func (c faultyConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
-	if c.f.strike() {
-		return nil, errFault
-	}
-	return c.Conn.(driver.QueryerContext).QueryContext(ctx, q, args)
-}
-
-// BeginTx opens every transaction alike: the driver knows no read-only ones.
-func (c faultyConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
-	if c.f.strike() {
-		return nil, errFault
-	}
-	tx, err := c.Conn.(driver.ConnBeginTx).BeginTx(ctx, driver.TxOptions{})
-	return faultyTx{tx, c.f}, err
-}
-
-type faultyTx struct {
-	driver.Tx
-	f *faults
-}
-
-func (t faultyTx) Commit() error {
-	if !t.f.strike() {
-		return t.Tx.Commit()
-	}
-	if t.f.saved {
-		return errors.Join(errFault, t.Tx.Commit())
-	}
-	return errors.Join(errFault, t.Tx.Rollback())
+// pause lets fn run without faults.
+func (f *faults) pause(fn func()) {
+	f.disk.Faults(nil)
+	fn()
+	f.disk.Faults(f.judge)
 }
 
 // TestEveryStepMayFail lets each step of recording and of appending fail in turn, once not carried out and once carried out and
@@ -135,11 +56,13 @@ func (t faultyTx) Commit() error {
 func TestEveryStepMayFail(t *testing.T) {
 	for _, saved := range []bool{false, true} {
 		t.Run(fmt.Sprintf("saved=%t", saved), func(t *testing.T) {
-			f := &faults{left: -1}
-			path := filepath.Join(t.TempDir(), "l.db")
-			f.db = sql.OpenDB(connector{f, path})
-			f.db.SetMaxOpenConns(1)
-			s, err := store.Open(ctx, f)
+			disk, err := memory.NewDisk()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer disk.Close()
+			f := &faults{disk: disk}
+			s, err := disk.Open(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,18 +90,6 @@ func TestEveryStepMayFail(t *testing.T) {
 	}
 }
 
-// pause lets fn run without faults.
-func (f *faults) pause(fn func()) {
-	f.mu.Lock()
-	left := f.left
-	f.left = -1
-	f.mu.Unlock()
-	fn()
-	f.mu.Lock()
-	f.left = left
-	f.mu.Unlock()
-}
-
 type faultyWorld struct {
 	t      *testing.T
 	f      *faults
@@ -204,7 +115,7 @@ func (w *faultyWorld) everyStep(name string, deed func() error) {
 			}
 			return
 		}
-		if !errors.Is(err, errFault) {
+		if !errors.Is(err, memory.ErrFault) {
 			w.t.Fatalf("%s, step %d: the fault was hidden: %v", name, step, err)
 		}
 		if _, err := Open(ctx, w.store, w.keys, w.now, rand.Reader); err != nil {

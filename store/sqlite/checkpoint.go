@@ -24,16 +24,13 @@ const (
 	checkpointIdle  = 10 * time.Second       // after so long without a write, a short log is carried over too
 )
 
-func startCheckpointer(path string, writer *sql.DB) (*checkpointer, error) {
-	db, err := open(path, "deferred")
-	if err != nil {
-		return nil, err
-	}
+func startCheckpointer(path string, writer *sql.DB) *checkpointer {
+	db := open(path, "deferred", nil)
 	db.SetMaxOpenConns(1)
 	ctx, stop := context.WithCancel(context.Background())
 	c := &checkpointer{db: db, writer: writer, stop: stop, done: make(chan struct{})}
 	go c.run(ctx)
-	return c, nil
+	return c
 }
 
 func (c *checkpointer) close() error {

@@ -5,8 +5,8 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
@@ -25,24 +25,17 @@ type engine struct {
 }
 
 // Open opens or creates the database file at path.
-func Open(ctx context.Context, path string) (*store.Store, error) {
-	e := &engine{}
-	var err error
-	if e.writer, err = open(path, "immediate"); err != nil {
-		return nil, err
-	}
+func Open(ctx context.Context, path string) (*store.Store, error) { return OpenAround(ctx, path, nil) }
+
+// OpenAround is Open with something around every connection, for package memory.
+func OpenAround(ctx context.Context, path string, around func(driver.Conn) driver.Conn) (*store.Store, error) {
+	e := &engine{writer: open(path, "immediate", around), reader: open(path, "deferred", around)}
 	e.writer.SetMaxOpenConns(1)
-	if e.reader, err = open(path, "deferred"); err != nil {
-		e.writer.Close()
-		return nil, err
-	}
 	// Unlimited readers starve the writer.
 	e.reader.SetMaxOpenConns(max(1, runtime.NumCPU()-1))
 	// A commit needs its data and the file's size on the disk, not the time of the change: fdatasync does, in half the time of fsync.
 	sqlite.Fdatasync(true)
-	if e.checkpointer, err = startCheckpointer(path, e.writer); err != nil {
-		return nil, errors.Join(err, e.reader.Close(), e.writer.Close())
-	}
+	e.checkpointer = startCheckpointer(path, e.writer)
 	s, err := store.Open(ctx, e)
 	if err != nil {
 		e.Close()
@@ -51,15 +44,27 @@ func Open(ctx context.Context, path string) (*store.Store, error) {
 	return s, nil
 }
 
-func open(path, lock string) (*sql.DB, error) {
+func open(path, lock string, around func(driver.Conn) driver.Conn) *sql.DB {
 	q := url.Values{"_txlock": {lock}, "_pragma": {
 		"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "cache_size(-16384)", "busy_timeout(10000)", "foreign_keys(ON)", "secure_delete(ON)", "temp_store(MEMORY)",
 	}}
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
-	if err != nil {
-		return nil, fmt.Errorf("store: open %s: %w", path, err)
+	return sql.OpenDB(connector{"file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode(), around})
+}
+
+// connector makes the connections of a pool.
+type connector struct {
+	name   string
+	around func(driver.Conn) driver.Conn // nil: nothing
+}
+
+func (c connector) Driver() driver.Driver { return &sqlite.Driver{} }
+
+func (c connector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.Driver().Open(c.name)
+	if err == nil && c.around != nil {
+		conn = c.around(conn)
 	}
-	return db, nil
+	return conn, err
 }
 
 func (e *engine) Writer() *sql.DB { return e.writer }
@@ -89,10 +94,7 @@ func (e *engine) Duplicate(err error) bool {
 
 // CheckFile asks SQLite whether the file at path is whole: pages, indexes, and that each index entry has its row. It says what is not.
 func CheckFile(ctx context.Context, path string) (problems []string, err error) {
-	db, err := open(path, "deferred")
-	if err != nil {
-		return nil, err
-	}
+	db := open(path, "deferred", nil)
 	defer db.Close()
 	rows, err := db.QueryContext(ctx, "PRAGMA integrity_check(20)")
 	if err != nil {
@@ -124,10 +126,7 @@ func Compact(ctx context.Context, path string) (before, after int64, err error) 
 		}
 		return info.Size()
 	}
-	db, err := open(path, "immediate")
-	if err != nil {
-		return 0, 0, err
-	}
+	db := open(path, "immediate", nil)
 	db.SetMaxOpenConns(1)
 	for _, statement := range []string{"PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"} {
 		if _, err = db.ExecContext(ctx, statement); err != nil {

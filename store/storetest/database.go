@@ -12,19 +12,36 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"letterlock/store"
+	"letterlock/store/memory"
 	"letterlock/store/postgres"
 	"letterlock/store/postgres/cluster"
 	"letterlock/store/sqlite"
 )
 
-// NewDatabase makes an empty database on the backend that LETTERLOCK_TEST_STORE names: sqlite, which is meant if it names none, or
-// postgres. What it returns opens that database, as often as it is called.
+// NewDatabase makes an empty database on the backend that LETTERLOCK_TEST_STORE names: sqlite, which is meant if it names none, postgres
+// or memory. What it returns opens that database, as often as it is called.
 func NewDatabase(t testing.TB) Open {
 	t.Helper()
 	if url := Address(t); url != "" {
 		return Opener(t, func(ctx context.Context) (*store.Store, error) { return postgres.Open(ctx, url) })
 	}
+	if os.Getenv(variable) == "memory" {
+		return Opener(t, NewDisk(t).Open)
+	}
 	return File(t, filepath.Join(t.TempDir(), "letterlock.db"))
+}
+
+const variable = "LETTERLOCK_TEST_STORE"
+
+// NewDisk makes a disk in memory, which goes with the test.
+func NewDisk(t testing.TB) *memory.Disk {
+	t.Helper()
+	d, err := memory.NewDisk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
 }
 
 // File opens a file of SQLite.
@@ -35,13 +52,13 @@ func File(t testing.TB, path string) Open {
 // Address is what a server is to be told of its database: on postgres the URL of an empty one, else nothing.
 func Address(t testing.TB) string {
 	t.Helper()
-	switch name := os.Getenv("LETTERLOCK_TEST_STORE"); name {
-	case "", "sqlite":
+	switch name := os.Getenv(variable); name {
+	case "", "sqlite", "memory":
 		return ""
 	case "postgres":
 		return Postgres(t)
 	default:
-		t.Fatalf("LETTERLOCK_TEST_STORE=%s: want sqlite or postgres", name)
+		t.Fatalf("LETTERLOCK_TEST_STORE=%s: want sqlite, postgres or memory", name)
 		return ""
 	}
 }
