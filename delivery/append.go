@@ -373,17 +373,18 @@ func (a *appender) apart(batch []*item) (rest, again []*item, err error) {
 		dedup string
 	}
 	seen := make(map[key]bool)
+	left := batch // not looked at yet
 	err = a.service.Store.View(context.Background(), func(tx *store.Tx) error {
 		for i, it := range batch {
 			answer, found, err := repeated(tx, it)
+			if err != nil && !found {
+				return err
+			}
+			left = batch[i+1:]
 			if found {
 				it.accepted, it.err = answer, err
 				a.service.answer(it)
 				continue
-			}
-			if err != nil {
-				rest = append(rest, batch[i:]...)
-				return err
 			}
 			k := key{it.entry.Conversation, string(it.entry.Dedup)}
 			if it.entry.Dedup != nil && seen[k] {
@@ -398,7 +399,7 @@ func (a *appender) apart(batch []*item) (rest, again []*item, err error) {
 	if err == nil && len(rest) == len(batch) {
 		err = errors.New("delivery: a sequence number was taken: another process writes here")
 	}
-	return rest, again, err
+	return append(rest, left...), again, err
 }
 
 // settle answers items that the rules refused. One that is in the log already was sent again after a commit that it did not see:
