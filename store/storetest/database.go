@@ -113,6 +113,18 @@ func Postgres(t testing.TB) (url string) {
 	return url
 }
 
+// Migrated is Postgres with all tables there.
+func Migrated(t testing.TB) (url string) {
+	t.Helper()
+	url = Postgres(t)
+	s, err := postgres.Open(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	return url
+}
+
 func postgresDatabase(ctx context.Context) (url string, err error) {
 	private.Lock()
 	defer private.Unlock()
