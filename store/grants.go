@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"letterlock/chat"
 )
@@ -114,12 +116,14 @@ func (tx *Tx) Partner(id string) (p Partner, err error) {
 
 // Partners lists every partner, by id.
 func (tx *Tx) Partners() (partners []Partner, err error) {
-	return partners, tx.list(func(scan func(...any) error) error {
+	err = tx.list(func(scan func(...any) error) error {
 		var p Partner
 		err := scan(&p.ID, &p.Number, &p.Stopped, &p.StoppedNumber)
 		partners = append(partners, p)
 		return err
-	}, `SELECT partner, number, stopped, stopped_number FROM partners ORDER BY partner`)
+	}, `SELECT partner, number, stopped, stopped_number FROM partners`)
+	slices.SortFunc(partners, func(a, b Partner) int { return cmp.Compare(a.ID, b.ID) }) // a database would sort text by its language
+	return partners, err
 }
 
 // PutPartner stores a partner's row in the place of the one before.

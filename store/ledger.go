@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 
 	"letterlock/chat"
 )
@@ -89,11 +91,14 @@ func (tx *Tx) LedgerHeads(account chat.AccountID) ([]LedgerHead, error) {
 		copy(h.LeafHash[:], hash)
 		heads = append(heads, h)
 		return nil
-	}, `SELECT partner, chain, n, leaf_hash, at FROM ledger_heads WHERE account_id = $1 ORDER BY partner, chain`, account[:])
+	}, `SELECT partner, chain, n, leaf_hash, at FROM ledger_heads WHERE account_id = $1`, account[:])
+	slices.SortFunc(heads, func(a, b LedgerHead) int { // a database would sort text by its language
+		return cmp.Or(cmp.Compare(a.Partner, b.Partner), cmp.Compare(a.Chain, b.Chain))
+	})
 	return heads, err
 }
 
-// LedgerHeadsAfter pages through the ends of all chains, in the order of (account, partner, chain).
+// LedgerHeadsAfter pages through the ends of all chains, in the order of (account, partner, chain) as the database sorts partners.
 func (tx *Tx) LedgerHeadsAfter(c LedgerChain, limit int) ([]LedgerHead, error) {
 	var heads []LedgerHead
 	err := tx.list(func(scan func(...any) error) error {

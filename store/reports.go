@@ -1,5 +1,10 @@
 package store
 
+import (
+	"cmp"
+	"slices"
+)
+
 // Labels say what a send or a click is counted under.
 type Labels struct {
 	Interface string
@@ -55,7 +60,7 @@ func (tx *Tx) AddCount(c Count) error {
 func (tx *Tx) Counts(partner string, first, last int64) ([]Count, error) {
 	return tx.counts(`SELECT day, interface, surface, variant, recipient, SUM(sends), SUM(clicks) FROM report_counts
 		WHERE partner = $1 AND day >= $2 AND day <= $3
-		GROUP BY day, interface, surface, variant, recipient ORDER BY day, interface, surface, variant, recipient`, partner, first, last)
+		GROUP BY day, interface, surface, variant, recipient`, partner, first, last)
 }
 
 // PutFigure stores a partner's own figure in the place of the one before.
@@ -70,7 +75,7 @@ func (tx *Tx) PutFigure(c Count) error {
 // Figures lists a partner's own figures on the days from first to last.
 func (tx *Tx) Figures(partner string, first, last int64) ([]Count, error) {
 	return tx.counts(`SELECT day, interface, surface, variant, recipient, sends, clicks FROM report_figures
-		WHERE partner = $1 AND day >= $2 AND day <= $3 ORDER BY day, interface, surface, variant, recipient`, partner, first, last)
+		WHERE partner = $1 AND day >= $2 AND day <= $3`, partner, first, last)
 }
 
 // CountFigures says how many figures a partner handed in for the days from first to last.
@@ -80,12 +85,17 @@ func (tx *Tx) CountFigures(partner string, first, last int64) (n int, err error)
 }
 
 func (tx *Tx) counts(query, partner string, first, last int64) (list []Count, err error) {
-	return list, tx.list(func(scan func(...any) error) error {
+	err = tx.list(func(scan func(...any) error) error {
 		c := Count{Partner: partner}
 		err := scan(&c.Day, &c.Interface, &c.Surface, &c.Variant, &c.Recipient, &c.Sends, &c.Clicks)
 		list = append(list, c)
 		return err
 	}, query, partner, first, last)
+	slices.SortFunc(list, func(a, b Count) int { // a database would sort text by its language
+		return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Interface, b.Interface), cmp.Compare(a.Surface, b.Surface),
+			cmp.Compare(a.Variant, b.Variant), cmp.Compare(a.Recipient, b.Recipient))
+	})
+	return list, err
 }
 
 // AddReport keeps a report that was built. The same one again changes nothing.

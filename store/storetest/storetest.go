@@ -10,6 +10,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"sync"
 	"testing"
 
@@ -26,12 +28,21 @@ func Run(t *testing.T, fresh func(t *testing.T) Open) {
 		name string
 		ask  func(t *testing.T, open Open)
 	}{
-		{"Order", order},
-		{"WhatABatchAcknowledgesIsThereAfterReopening", reopening},
+		{"Order", order(appendAll)},
+		{"OrderOfEntries", order(appendEntries)},
+		{"WhatABatchAcknowledgesIsThereAfterReopening", reopening(appendAll)},
+		{"WhatEntriesAcknowledgeIsThereAfterReopening", reopening(appendEntries)},
 		{"ABatchIsWholeOrNothing", whole},
-		{"NoSequenceNumberTwice", sequenceTwice},
-		{"NoDedupKeyTwice", dedupTwice},
-		{"DedupKeysAreOfOneConversation", dedupApart},
+		{"NoSequenceNumberTwice", sequenceTwice(appendAll)},
+		{"NoSequenceNumberTwiceInEntries", sequenceTwice(appendEntries)},
+		{"NoDedupKeyTwice", dedupTwice(appendAll)},
+		{"NoDedupKeyTwiceInEntries", dedupTwice(appendEntries)},
+		{"DedupKeysAreOfOneConversation", dedupApart(appendAll)},
+		{"DedupKeysAreOfOneConversationInEntries", dedupApart(appendEntries)},
+		{"BothWaysOfAppendingWriteTheSame", sameRows},
+		{"TimesAreTheCallers", times},
+		{"ListsAreInTheOrderOfBytes", byteOrder},
+		{"AppendersOfOneConversationTakeTurns", racingAppends},
 		{"ARefusedItemLeavesTheRestOfItsBatch", refusedItem},
 		{"AnItemSeesTheBatchBeforeIt", itemSees},
 		{"ExactlyOneCommitForEachEpoch", racingCommits},
@@ -45,7 +56,11 @@ func Run(t *testing.T, fresh func(t *testing.T) Open) {
 		{"AViewSeesOneMoment", snapshot},
 		{"Deadlines", deadlines}, {"Expired", expired}, {"Forgotten", forgotten}, {"MisplacedDeadlines", misplaced}, // deadlines.go
 	} {
-		t.Run(q.name, func(t *testing.T) { q.ask(t, fresh(t)) })
+		t.Run(q.name, func(t *testing.T) {
+			open := fresh(t)
+			q.ask(t, open)
+			check(t, open(t))
+		})
 	}
 }
 
@@ -89,6 +104,37 @@ func appendAll(s *store.Store, entries ...store.Entry) error {
 	})
 }
 
+// appendEntries is appendAll by the hot call.
+func appendEntries(s *store.Store, entries ...store.Entry) error {
+	return s.AppendEntries(ctx, entries)
+}
+
+// put is either.
+type put func(s *store.Store, entries ...store.Entry) error
+
+// check is what must hold at the end of every question: no log has a gap, its newest number is its length, and each dedup key finds the
+// entry that has it.
+func check(t *testing.T, s *store.Store) {
+	t.Helper()
+	for n := byte(1); n <= 9; n++ {
+		entries := log(t, s, id(n))
+		must(t, s.View(ctx, func(tx *store.Tx) error {
+			if last, err := tx.LastSeq(id(n)); err != nil || last != uint64(len(entries)) {
+				t.Errorf("conversation %d has %d entries, the last is %d, %v", n, len(entries), last, err)
+			}
+			for _, e := range entries {
+				if e.Dedup == nil {
+					continue
+				}
+				if found, err := tx.EntryByDedup(id(n), e.Dedup); err != nil || found.Seq != e.Seq {
+					t.Errorf("the key of entry %d finds %d, %v", e.Seq, found.Seq, err)
+				}
+			}
+			return nil
+		}))
+	}
+}
+
 // log reads a whole log page by page and checks that it is gapless and says what entry wrote.
 func log(t *testing.T, s *store.Store, c chat.ConversationID) []store.Entry {
 	t.Helper()
@@ -112,44 +158,48 @@ func log(t *testing.T, s *store.Store, c chat.ConversationID) []store.Entry {
 	return all
 }
 
-func order(t *testing.T, open Open) {
-	s := open(t)
-	var want []store.Entry
-	var mixed []store.Entry
-	for seq := uint64(1); seq <= 41; seq++ {
-		mixed = append(mixed, entry(id(1), seq), entry(id(2), seq))
-		want = append(want, entry(id(1), seq))
-	}
-	must(t, appendAll(s, mixed[:33]...))
-	must(t, appendAll(s, mixed[33:]...))
-	got := log(t, s, id(1))
-	if len(got) != len(want) {
-		t.Fatalf("%d entries, want %d", len(got), len(want))
-	}
-	for i := range got {
-		if !bytes.Equal(got[i].Body, want[i].Body) || got[i].At != want[i].At || got[i].Account != want[i].Account ||
-			got[i].Device != want[i].Device || !bytes.Equal(got[i].Dedup, want[i].Dedup) || got[i].Kind != 3 {
-			t.Fatalf("entry %d: got %+v, want %+v", i+1, got[i], want[i])
+func order(put put) func(*testing.T, Open) {
+	return func(t *testing.T, open Open) {
+		s := open(t)
+		var want []store.Entry
+		var mixed []store.Entry
+		for seq := uint64(1); seq <= 41; seq++ {
+			mixed = append(mixed, entry(id(1), seq), entry(id(2), seq))
+			want = append(want, entry(id(1), seq))
 		}
-	}
-	must(t, s.View(ctx, func(tx *store.Tx) error {
-		for n, want := range map[byte]uint64{1: 41, 2: 41, 3: 0} {
-			if got, err := tx.LastSeq(id(n)); err != nil || got != want {
-				t.Errorf("last of %d: %d, %v; want %d", n, got, err, want)
+		must(t, put(s, mixed[:33]...))
+		must(t, put(s, mixed[33:]...))
+		got := log(t, s, id(1))
+		if len(got) != len(want) {
+			t.Fatalf("%d entries, want %d", len(got), len(want))
+		}
+		for i := range got {
+			if !bytes.Equal(got[i].Body, want[i].Body) || got[i].At != want[i].At || got[i].Account != want[i].Account ||
+				got[i].Device != want[i].Device || !bytes.Equal(got[i].Dedup, want[i].Dedup) || got[i].Kind != 3 {
+				t.Fatalf("entry %d: got %+v, want %+v", i+1, got[i], want[i])
 			}
 		}
-		return nil
-	}))
+		must(t, s.View(ctx, func(tx *store.Tx) error {
+			for n, want := range map[byte]uint64{1: 41, 2: 41, 3: 0} {
+				if got, err := tx.LastSeq(id(n)); err != nil || got != want {
+					t.Errorf("last of %d: %d, %v; want %d", n, got, err, want)
+				}
+			}
+			return nil
+		}))
+	}
 }
 
-func reopening(t *testing.T, open Open) {
-	s := open(t)
-	for seq := uint64(1); seq <= 20; seq++ {
-		must(t, appendAll(s, entry(id(1), seq)))
-	}
-	must(t, s.Close())
-	if got := log(t, open(t), id(1)); len(got) != 20 {
-		t.Fatalf("%d entries after reopening, want 20", len(got))
+func reopening(put put) func(*testing.T, Open) {
+	return func(t *testing.T, open Open) {
+		s := open(t)
+		for seq := uint64(1); seq <= 20; seq++ {
+			must(t, put(s, entry(id(1), seq)))
+		}
+		must(t, s.Close())
+		if got := log(t, open(t), id(1)); len(got) != 20 {
+			t.Fatalf("%d entries after reopening, want 20", len(got))
+		}
 	}
 }
 
@@ -172,50 +222,56 @@ func whole(t *testing.T, open Open) {
 	}
 }
 
-func sequenceTwice(t *testing.T, open Open) {
-	s := open(t)
-	must(t, appendAll(s, entry(id(1), 1)))
-	again := entry(id(1), 1)
-	again.Dedup, again.Body = []byte("another key 16 b"), []byte("another body")
-	if err := appendAll(s, entry(id(2), 1), again); !errors.Is(err, store.ErrExists) {
-		t.Fatalf("the same sequence number twice: %v", err)
-	}
-	if got := log(t, s, id(1)); len(got) != 1 || !bytes.Equal(got[0].Body, entry(id(1), 1).Body) {
-		t.Fatal("the first entry did not stay")
-	}
-	if got := log(t, s, id(2)); len(got) != 0 {
-		t.Fatal("half of a refused batch stayed")
+func sequenceTwice(put put) func(*testing.T, Open) {
+	return func(t *testing.T, open Open) {
+		s := open(t)
+		must(t, put(s, entry(id(1), 1)))
+		again := entry(id(1), 1)
+		again.Dedup, again.Body = []byte("another key 16 b"), []byte("another body")
+		if err := put(s, entry(id(2), 1), again); !errors.Is(err, store.ErrExists) {
+			t.Fatalf("the same sequence number twice: %v", err)
+		}
+		if got := log(t, s, id(1)); len(got) != 1 || !bytes.Equal(got[0].Body, entry(id(1), 1).Body) {
+			t.Fatal("the first entry did not stay")
+		}
+		if got := log(t, s, id(2)); len(got) != 0 {
+			t.Fatal("half of a refused batch stayed")
+		}
 	}
 }
 
-func dedupTwice(t *testing.T, open Open) {
-	s := open(t)
-	must(t, appendAll(s, entry(id(1), 1)))
-	again := entry(id(1), 2)
-	again.Dedup = entry(id(1), 1).Dedup
-	if err := appendAll(s, again); !errors.Is(err, store.ErrExists) {
-		t.Fatalf("the same dedup key twice: %v", err)
+func dedupTwice(put put) func(*testing.T, Open) {
+	return func(t *testing.T, open Open) {
+		s := open(t)
+		must(t, put(s, entry(id(1), 1)))
+		again := entry(id(1), 2)
+		again.Dedup = entry(id(1), 1).Dedup
+		if err := put(s, again); !errors.Is(err, store.ErrExists) {
+			t.Fatalf("the same dedup key twice: %v", err)
+		}
+		must(t, s.View(ctx, func(tx *store.Tx) error {
+			if e, err := tx.EntryByDedup(id(1), again.Dedup); err != nil || e.Seq != 1 {
+				t.Errorf("the key finds %d, %v", e.Seq, err)
+			}
+			if _, err := tx.EntryByDedup(id(1), []byte("no such key 16 b")); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("unknown key: %v", err)
+			}
+			return nil
+		}))
+		// The server's own entries have no key, and any number of them.
+		own := []store.Entry{entry(id(1), 2), entry(id(1), 3)}
+		own[0].Dedup, own[1].Dedup = nil, nil
+		must(t, put(s, own...))
 	}
-	must(t, s.View(ctx, func(tx *store.Tx) error {
-		if e, err := tx.EntryByDedup(id(1), again.Dedup); err != nil || e.Seq != 1 {
-			t.Errorf("the key finds %d, %v", e.Seq, err)
-		}
-		if _, err := tx.EntryByDedup(id(1), []byte("no such key 16 b")); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("unknown key: %v", err)
-		}
-		return nil
-	}))
-	// The server's own entries have no key, and any number of them.
-	own := []store.Entry{entry(id(1), 2), entry(id(1), 3)}
-	own[0].Dedup, own[1].Dedup = nil, nil
-	must(t, appendAll(s, own...))
 }
 
-func dedupApart(t *testing.T, open Open) {
-	s := open(t)
-	other := entry(id(2), 1)
-	other.Dedup = entry(id(1), 1).Dedup
-	must(t, appendAll(s, entry(id(1), 1), other))
+func dedupApart(put put) func(*testing.T, Open) {
+	return func(t *testing.T, open Open) {
+		s := open(t)
+		other := entry(id(2), 1)
+		other.Dedup = entry(id(1), 1).Dedup
+		must(t, put(s, entry(id(1), 1), other))
+	}
 }
 
 func refusedItem(t *testing.T, open Open) {
@@ -533,4 +589,150 @@ func snapshot(t *testing.T, open Open) {
 		}
 		return nil
 	}))
+}
+
+// sameRows appends what is unusual in an entry in both ways: no account, no device, no key, empty bodies, great numbers.
+func sameRows(t *testing.T, open Open) {
+	s := open(t)
+	var entries [2][]store.Entry
+	for n := range entries {
+		c := id(byte(n + 1))
+		plain := entry(c, 1)
+		bare := store.Entry{Conversation: c, Seq: 2, Kind: 2, Body: []byte{}}
+		great := entry(c, 3)
+		great.Epoch, great.At, great.Kind, great.Tombstone, great.Extra = 1<<62, 1<<62, 255, true, []byte("extra")
+		great.Body, great.Dedup = bytes.Repeat([]byte{0, 255}, 40_000), bytes.Repeat([]byte{0}, 64)
+		entries[n] = []store.Entry{plain, bare, great}
+	}
+	must(t, appendAll(s, entries[0]...))
+	must(t, appendEntries(s, entries[1]...))
+	for n := range entries {
+		for i, got := range log(t, s, id(byte(n+1))) {
+			want := entries[n][i]
+			for _, b := range []*[]byte{&got.Body, &got.Extra, &want.Body, &want.Extra} { // no bytes and empty bytes are the same
+				*b = append([]byte{}, *b...)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("way %d, entry %d: got %+v, want %+v", n, i+1, got, want)
+			}
+		}
+	}
+	must(t, s.AppendEntries(ctx, nil))
+}
+
+// times: the store has no clock. What it is given it keeps, and it orders nothing by it.
+func times(t *testing.T, open Open) {
+	s := open(t)
+	var entries []store.Entry
+	for i, at := range []int64{5000, 1, 1 << 60, 0, -1} {
+		e := entry(id(1), uint64(i+1))
+		e.At = at
+		entries = append(entries, e)
+	}
+	must(t, appendEntries(s, entries...))
+	for i, e := range log(t, s, id(1)) {
+		if e.At != entries[i].At {
+			t.Errorf("entry %d is of %d, want %d", i+1, e.At, entries[i].At)
+		}
+	}
+	// A lease runs out by the caller's clock alone.
+	take := func(owner string, now int64) (l store.LedgerLease, err error) {
+		err = s.Update(ctx, func(tx *store.Tx) (err error) {
+			l, err = tx.TakeLedgerLease("log", []byte(owner), now, now+10)
+			return err
+		})
+		return l, err
+	}
+	if l, err := take("a", 100); err != nil || l.Token != 1 {
+		t.Errorf("the first: %+v, %v", l, err)
+	}
+	if _, err := take("b", 109); !errors.Is(err, store.ErrExists) {
+		t.Errorf("while it is held: %v", err)
+	}
+	if l, err := take("b", 110); err != nil || l.Token != 2 {
+		t.Errorf("once it has run out: %+v, %v", l, err)
+	}
+}
+
+// byteOrder: whatever language a database sorts by, reports are made of these lists and must come out the same everywhere.
+func byteOrder(t *testing.T, open Open) {
+	s := open(t)
+	names := []string{"-b", "B", "a", "a-c", "ab", "b", "\u00e4"} // in the order of bytes
+	must(t, s.Update(ctx, func(tx *store.Tx) error {
+		for _, n := range []int{3, 6, 0, 5, 2, 4, 1} {
+			must(t, tx.PutPartner(store.Partner{ID: names[n]}))
+			must(t, tx.PutFigure(store.Count{Partner: "p", Labels: store.Labels{Surface: names[n]}, Sends: 1}))
+			must(t, tx.AddCount(store.Count{Partner: "p", Labels: store.Labels{Surface: names[n]}, Sends: 1}))
+			must(t, tx.AddLedgerRecord(store.LedgerRecord{LedgerChain: store.LedgerChain{Account: account(1), Partner: names[n]}, Payload: []byte{}, Salt: []byte{},
+				Leaf: []byte{}, VRFProof: []byte{}}, 1))
+		}
+		return nil
+	}))
+	must(t, s.View(ctx, func(tx *store.Tx) error {
+		lists := map[string][]string{}
+		partners, err := tx.Partners()
+		must(t, err)
+		for _, p := range partners {
+			lists["partners"] = append(lists["partners"], p.ID)
+		}
+		for name, read := range map[string]func(string, int64, int64) ([]store.Count, error){"counts": tx.Counts, "figures": tx.Figures} {
+			counts, err := read("p", 0, 0)
+			must(t, err)
+			for _, c := range counts {
+				lists[name] = append(lists[name], c.Surface)
+			}
+		}
+		heads, err := tx.LedgerHeads(account(1))
+		must(t, err)
+		for _, h := range heads {
+			lists["heads"] = append(lists["heads"], h.Partner)
+		}
+		for name, list := range lists {
+			if !slices.Equal(list, names) {
+				t.Errorf("%s come as %q, want %q", name, list, names)
+			}
+		}
+		// Paging may follow the database's own order, but it passes nothing by.
+		var paged int
+		for after := (store.LedgerChain{}); ; paged++ {
+			page, err := tx.LedgerHeadsAfter(after, 1)
+			must(t, err)
+			if len(page) == 0 {
+				break
+			}
+			after = page[0].LedgerChain
+		}
+		if paged != len(names) {
+			t.Errorf("%d heads page by page, want %d", paged, len(names))
+		}
+		return nil
+	}))
+}
+
+// racingAppends: of two who give the same number to different entries one is refused whole, and tries the next number.
+func racingAppends(t *testing.T, open Open) {
+	s, other := open(t), open(t)
+	var all sync.WaitGroup
+	for n, mine := range []*store.Store{s, other, s, other} {
+		all.Go(func() {
+			for i := range 10 {
+				e := entry(id(1), 0)
+				e.Dedup = fmt.Appendf(nil, "%d of %d", i, n)
+				for e.Seq = 1; ; e.Seq++ {
+					err := mine.AppendEntries(ctx, []store.Entry{e})
+					if err == nil {
+						break
+					}
+					if !errors.Is(err, store.ErrExists) {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got := log(t, s, id(1)); len(got) != 40 {
+		t.Errorf("%d entries, want 40", len(got))
+	}
 }
