@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 
+	modernc "modernc.org/sqlite"
+
 	"letterlock/store"
 	"letterlock/store/sqlite"
 )
@@ -39,6 +41,7 @@ const (
 	FailSaved       // it is carried out, and reported as failed
 	Die             // it is not carried out, and nothing after it
 	DieSaved        // it is carried out, and nothing after it
+	Busy            // it is not carried out, by SQLite's own word that another process holds the database: the store tries again
 )
 
 // ErrFault is what a step that fails says, and every one after the store's death.
@@ -78,6 +81,26 @@ func (d *Disk) Open(ctx context.Context) (*store.Store, error) {
 	return sqlite.OpenAround(ctx, filepath.Join(d.dir, "letterlock.db"), func(c driver.Conn) driver.Conn { return &conn{c, l} })
 }
 
+// busy is SQLITE_BUSY as SQLite says it: nobody else can make such an error.
+var busy = sync.OnceValue(func() error {
+	dir, err := os.MkdirTemp("", "letterlock-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for range 2 { // the second cannot begin
+		var c driver.Conn
+		if c, err = (&modernc.Driver{}).Open("file:" + filepath.Join(dir, "busy.db")); err != nil {
+			return err
+		}
+		defer c.Close()
+		if _, err = c.(driver.ExecerContext).ExecContext(context.Background(), "BEGIN IMMEDIATE", nil); err != nil {
+			return err
+		}
+	}
+	return errors.New("memory: SQLite let two write at once")
+})
+
 // life is that of an open store.
 type life struct {
 	disk *Disk
@@ -103,6 +126,12 @@ func (l *life) step(s Step, do, instead func() error) error {
 	switch l.judge(s) {
 	case None:
 		return do()
+	case Busy:
+		err := busy()
+		if instead != nil {
+			err = errors.Join(err, instead())
+		}
+		return err
 	case FailSaved, DieSaved:
 		return errors.Join(ErrFault, do())
 	default:
@@ -184,15 +213,20 @@ func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (tx driver.Tx, e
 	if err != nil && tx != nil {
 		return nil, errors.Join(err, tx.Rollback())
 	}
-	return &transaction{tx, c}, err
+	end := Commit
+	if o.ReadOnly {
+		end = Statement
+	}
+	return &transaction{tx, c, end}, err
 }
 
 type transaction struct {
 	driver.Tx
 	conn *conn
+	end  Step // what its commit is
 }
 
-func (t *transaction) Commit() error { return t.conn.life.step(Commit, t.Tx.Commit, t.Tx.Rollback) }
+func (t *transaction) Commit() error { return t.conn.life.step(t.end, t.Tx.Commit, t.Tx.Rollback) }
 
 type stmt struct {
 	driver.Stmt

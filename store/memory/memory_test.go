@@ -15,6 +15,26 @@ func TestExam(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Open { return storetest.Opener(t, storetest.NewDisk(t).Open) })
 }
 
+// TestExamWithRetries has every third commit fail as if another process held the database.
+func TestExamWithRetries(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Open {
+		d := storetest.NewDisk(t)
+		s, err := d.Open(t.Context()) // migrations are not tried again
+		must(t, err)
+		must(t, s.Close())
+		commits := 0
+		d.Faults(func(s memory.Step) memory.Fault {
+			if s == memory.Commit {
+				if commits++; commits%3 == 1 {
+					return memory.Busy
+				}
+			}
+			return memory.None
+		})
+		return storetest.Opener(t, d.Open)
+	})
+}
+
 // TestFaults: what is there after each fault of a commit, for the store that goes on and for the one that opens the disk after it.
 func TestFaults(t *testing.T) {
 	ctx := context.Background()

@@ -187,6 +187,70 @@ func TestCommitsAreSynced(t *testing.T) {
 	}
 }
 
+// TestExamWithRetries is the exam where PostgreSQL refuses every third commit as not serialisable.
+func TestExamWithRetries(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Open {
+		url := storetest.Unlucky(t)
+		return storetest.Opener(t, func(ctx context.Context) (*store.Store, error) { return postgres.Open(ctx, url) })
+	})
+}
+
+// TestConflicts: what a transaction read is changed by another one before it commits. It runs again, and what it did the first time is
+// not there, neither by itself nor in an item of a batch.
+func TestConflicts(t *testing.T) {
+	ctx, url := t.Context(), storetest.Postgres(t)
+	s, other := open(t, url), open(t, url)
+	next := func(tx *store.Tx) error {
+		last, err := tx.LastSeq(one(0).Conversation)
+		if err != nil {
+			return err
+		}
+		return tx.AppendEntry(one(last + 1))
+	}
+	runs := 0
+	interrupted := func(tx *store.Tx) error {
+		runs++
+		if _, err := tx.LastSeq(one(0).Conversation); err != nil {
+			return err
+		}
+		if runs == 1 {
+			must(t, other.Update(ctx, next))
+		}
+		return next(tx)
+	}
+	must(t, s.Update(ctx, interrupted))
+	if runs != 2 {
+		t.Errorf("the transaction ran %d times, want 2", runs)
+	}
+	runs = 0
+	must(t, s.AppendBatch(ctx, func(b *store.Batch) error {
+		refused, err := b.Try(interrupted)
+		if refused != nil {
+			t.Errorf("a conflict counts as a refusal: %v", refused)
+		}
+		return err
+	}))
+	if runs != 2 {
+		t.Errorf("the item ran %d times, want 2", runs)
+	}
+	// A refusal by PostgreSQL itself undoes its item alone.
+	must(t, s.AppendBatch(ctx, func(b *store.Batch) error {
+		must(t, b.Append(one(5)))
+		refused, err := b.Try(func(tx *store.Tx) error { return tx.AppendEntry(one(1)) })
+		if refused == nil || err != nil {
+			t.Errorf("a number that was taken: %v, %v", refused, err)
+		}
+		return b.Append(one(6))
+	}))
+	must(t, s.View(ctx, func(tx *store.Tx) error {
+		entries, err := tx.Entries(one(0).Conversation, 0, 100, 1<<20)
+		if err != nil || len(entries) != 6 || entries[5].Seq != 6 {
+			t.Errorf("%d entries, %v; want 6", len(entries), err)
+		}
+		return nil
+	}))
+}
+
 func BenchmarkAppend(b *testing.B) {
 	storetest.BenchmarkAppend(b, open(b, storetest.Postgres(b)))
 }

@@ -18,8 +18,8 @@ import (
 	"letterlock/store/sqlite"
 )
 
-// NewDatabase makes an empty database on the backend that LETTERLOCK_TEST_STORE names: sqlite, which is meant if it names none, postgres
-// or memory. What it returns opens that database, as often as it is called.
+// NewDatabase makes an empty database on the backend that LETTERLOCK_TEST_STORE names: sqlite, which is meant if it names none, postgres,
+// memory, or unlucky (see Unlucky). What it returns opens that database, as often as it is called.
 func NewDatabase(t testing.TB) Open {
 	t.Helper()
 	if url := Address(t); url != "" {
@@ -57,8 +57,10 @@ func Address(t testing.TB) string {
 		return ""
 	case "postgres":
 		return Postgres(t)
+	case "unlucky":
+		return Unlucky(t)
 	default:
-		t.Fatalf("LETTERLOCK_TEST_STORE=%s: want sqlite, postgres or memory", name)
+		t.Fatalf("LETTERLOCK_TEST_STORE=%s: want sqlite, postgres, unlucky or memory", name)
 		return ""
 	}
 }
