@@ -15,12 +15,17 @@ demo: build ## run the whole story: server, Alice, Bob and Flimmer as processes 
 test: tools check-format ## everything that must hold before a change lands
 	go vet ./...
 	go test -timeout 18m ./...
+	LETTERLOCK_TEST_STORE=postgres go test -timeout 10m ./delivery ./ledger ./inbox ./account ./oauth ./report ./server ./e2e/people
+	LETTERLOCK_TEST_STORE=unlucky go test -timeout 10m ./delivery ./account ./oauth ./report
 
 check-format:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "run gofmt on:"; echo "$$out"; exit 1; }
 
 tools: ## what the tests need beyond Go, Node and a compiler
 	@command -v strace >/dev/null || { (apt-get update && apt-get install -y --no-install-recommends strace) >/dev/null 2>&1 || { echo "strace is missing: apt-get install strace" >&2; exit 1; }; }
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { (apt-get update && apt-get install -y --no-install-recommends postgresql-common && \
+		sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
+		apt-get install -y --no-install-recommends postgresql) >/dev/null 2>&1 || { echo "PostgreSQL is missing: apt-get install postgresql" >&2; exit 1; }; }
 	@cd e2e/mlsinterop && { test -d node_modules || npm ci --no-audit --no-fund --loglevel=error >/dev/null; }
 
 race: ## the packages that share memory, under the race detector

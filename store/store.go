@@ -1,13 +1,16 @@
 // Package store is the one durable truth of a letterlock server: accounts, conversations, grants, the ledger and its outbox.
 //
-// The contract, which every backend keeps and package storetest examines:
+// The contract, which every backend keeps and package storetest examines (the whole of it: spec/store.md):
 //
 //   - Update runs its function in one serialisable write transaction. When Update returns nil, everything the function did is
 //     written and synced; when it returns an error, nothing is. The function may run more than once (a busy or serialisation
 //     failure is retried, at most maxTries times), so it must have no effect but through its Tx.
+//   - An error of the commit itself leaves open whether it was saved. It is never tried again here: the caller reads what is there.
 //   - View runs its function on one consistent snapshot. Views never wait for the writer.
-//   - AppendBatch (batch.go) is the hot call: many messages of many conversations, one transaction, one sync.
-//   - Order is promised within a conversation only: its sequence has no gaps and never goes back.
+//   - AppendEntries (batch.go) is the hot call: many messages of many conversations, one transaction, one sync. AppendBatch is the same
+//     for entries with more beside them.
+//   - Order is promised within a conversation only: its sequence has no gaps and never goes back. Who appends gives the numbers.
+//   - A dedup key stands once in a conversation. A tombstone keeps everything but the body. Times are the caller's: there is no clock here.
 //
 // The SQL stands here once for all engines (SQLite in store/sqlite, PostgreSQL in store/postgres): BIGINT, BYTEA and TEXT, ids made by the
 // program, times in milliseconds since 1970. Every key begins with its shard key. An engine brings a connection, the
