@@ -29,7 +29,7 @@ tools: ## what the tests need beyond Go, Node and a compiler
 	@cd e2e/mlsinterop && { test -d node_modules || npm ci --no-audit --no-fund --loglevel=error >/dev/null; }
 
 race: ## the packages that share memory, under the race detector
-	go test -race -timeout 18m ./mls/... ./delivery ./ledger ./oauth ./account ./inbox ./device ./agent ./httpd ./dpop ./vault
+	go test -race -timeout 18m ./mls/... ./delivery ./ledger ./oauth ./account ./inbox ./device ./agent ./httpd ./dpop ./vault ./store/memory
 
 soak: build ## 300 rounds of kill -9 under load
 	LETTERLOCK_KILL_ROUNDS=300 go test -timeout 60m -count=1 -v -run Kill ./e2e/durability

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"letterlock/api"
 	"letterlock/chat"
@@ -145,16 +146,23 @@ func (s *stubborn) next() *attempt {
 }
 
 func (s *stubborn) try(a *attempt) (body []byte, got api.Accepted, err error) {
+	ctx, cancel := context.WithTimeout(s.p.ctx(), 10*time.Second)
+	defer cancel()
+	defer func() {
+		if ctx.Err() != nil {
+			err = errors.New("nobody answered")
+		}
+	}()
 	if a.commit != nil {
-		got, err = s.w.Commit(s.p.ctx(), s.id, api.Commit{Commit: a.commit.Commit, DedupKey: a.key})
+		got, err = s.w.Commit(ctx, s.id, api.Commit{Commit: a.commit.Commit, DedupKey: a.key})
 		return a.commit.Commit, got, err
 	}
 	other := make(chan api.Accepted, 1)
 	go func() {
-		got, _ := s.w.SendMessage(s.p.ctx(), s.id, *a.message)
+		got, _ := s.w.SendMessage(ctx, s.id, *a.message)
 		other <- got
 	}()
-	got, err = s.w.SendMessage(s.p.ctx(), s.id, *a.message)
+	got, err = s.w.SendMessage(ctx, s.id, *a.message)
 	if twin := <-other; err == nil && twin.Seq != 0 && twin.Seq != got.Seq {
 		s.w.t.Errorf("one message at %d and at %d", twin.Seq, got.Seq)
 	}

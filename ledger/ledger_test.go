@@ -279,7 +279,9 @@ func TestOrderOfBothChains(t *testing.T) {
 	var made []proof.Hash
 	for i := range uint64(20) {
 		b.clock = b.clock.Add(-time.Millisecond)
+		before := made
 		b.update(func(tx *store.Tx) error {
+			made = before
 			r, err := b.Control(tx, alice, "flimmer", i, &proof.Grant{Signed: []byte{1}})
 			if err != nil {
 				return err

@@ -174,8 +174,9 @@ func TestCommitsAreSynced(t *testing.T) {
 	must(t, c.Exec(t.Context(), "ALTER SYSTEM SET fsync = off"))
 	must(t, c.Exec(t.Context(), "SELECT pg_reload_conf()"))
 	if err := eventually(func() error {
-		_, err := postgres.Open(t.Context(), url)
+		s, err := postgres.Open(t.Context(), url)
 		if err == nil {
+			s.Close()
 			return errors.New("it was opened")
 		}
 		if !strings.Contains(err.Error(), "runs with fsync off") {
