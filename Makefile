@@ -16,7 +16,7 @@ test: tools check-format ## everything that must hold before a change lands
 	go vet ./...
 	go test -timeout 18m ./...
 	LETTERLOCK_TEST_STORE=postgres go test -timeout 10m ./delivery ./ledger ./inbox ./account ./oauth ./report ./server ./e2e/people
-	LETTERLOCK_TEST_STORE=unlucky go test -timeout 10m ./delivery ./account ./oauth ./report
+	LETTERLOCK_TEST_STORE=unlucky go test -timeout 10m ./delivery ./ledger ./inbox ./account ./oauth ./report ./server ./e2e/people
 
 check-format:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "run gofmt on:"; echo "$$out"; exit 1; }

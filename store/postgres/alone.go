@@ -75,11 +75,17 @@ func claim(ctx context.Context, c *pgx.Conn) error {
 
 // take puts the server's name into the row and lets its connections share the lock.
 func (e *engine) take(ctx context.Context, c *pgx.Conn) error {
-	if _, err := c.Exec(ctx, `INSERT INTO ledger_leases (origin, owner, token, until) VALUES ('server', $1, 1, 0)
-		ON CONFLICT (origin) DO UPDATE SET owner = excluded.owner, token = ledger_leases.token + 1`, e.name); err != nil {
+	var err error
+	for range 5 {
+		if _, err = c.Exec(ctx, `INSERT INTO ledger_leases (origin, owner, token, until) VALUES ('server', $1, 1, 0)
+			ON CONFLICT (origin) DO UPDATE SET owner = excluded.owner, token = ledger_leases.token + 1`, e.name); err == nil || !e.Retryable(err) {
+			break
+		}
+	}
+	if err != nil {
 		return err
 	}
-	_, err := c.Exec(ctx, `SELECT pg_advisory_lock_shared($1), pg_advisory_unlock($1)`, int64(serverLock))
+	_, err = c.Exec(ctx, `SELECT pg_advisory_lock_shared($1), pg_advisory_unlock($1)`, int64(serverLock))
 	return err
 }
 
