@@ -32,6 +32,10 @@ choose them before the first person signs up.
 Each flag can also be said by a variable (LETTERLOCK_LISTEN for --listen) or by a line of the file that --config
 names (listen = ...); the command line counts before the environment, that before the file. doc/operate.md says more.
 
+The database is a file in the data folder, or with --database a PostgreSQL: version 15 or later with fsync on, a database
+of its own in UTF-8 whose owner the user is, reached directly or by a pooler that gives each client a session of its
+own. One server at a time works on it. Keys and socket stay in the data folder.
+
 Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 		Example: `  letterlock serve --data ./data
   letterlock serve --data /var/lib/letterlock --listen 127.0.0.1:8080 --public-url https://chat.example
