@@ -13,6 +13,7 @@ import (
 	"letterlock/chat"
 	"letterlock/delivery"
 	"letterlock/ledger"
+	"letterlock/store"
 	"letterlock/store/sqlite"
 )
 
@@ -52,17 +53,22 @@ func Check(ctx context.Context, dataDir, database string) (report CheckReport, e
 		return report, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if report.CheckReport, err = delivery.Check(ctx, s); err != nil {
-		return report, err
-	}
 	keys, err := presentKeys(filepath.Join(dataDir, "keys"))
 	if err != nil {
 		return report, err
 	}
-	if report.Ledger, err = ledger.Check(ctx, s, keys); err != nil {
-		report.Problems = append(report.Problems, err.Error())
+	return report, report.read(ctx, s, keys)
+}
+
+// read checks what a store holds.
+func (r *CheckReport) read(ctx context.Context, s *store.Store, keys *ledger.Keys) (err error) {
+	if r.CheckReport, err = delivery.Check(ctx, s); err != nil {
+		return err
 	}
-	return report, nil
+	if r.Ledger, err = ledger.Check(ctx, s, keys); err != nil {
+		r.Problems = append(r.Problems, err.Error())
+	}
+	return nil
 }
 
 // presentKeys reads the keys of a server that was started before. Its host stands in the name of the log's key.

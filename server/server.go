@@ -75,6 +75,11 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.lock, err = takeLock(filepath.Join(s.config.DataDir, "lock")); err != nil {
 		return err
 	}
+	if s.config.Database == "" {
+		if err := refuseMoved(s.config.DataDir); err != nil {
+			return err
+		}
+	}
 	if s.listener, err = net.Listen("tcp", s.config.Listen); err != nil {
 		return chat.Wrap(chat.Unavailable, err, "cannot listen on %s: is another program using it? choose another with --listen", s.config.Listen)
 	}

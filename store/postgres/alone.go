@@ -39,6 +39,9 @@ func OpenAlone(ctx context.Context, address string) (*store.Store, error) {
 	if err := claim(ctx, first); err != nil {
 		return nil, err
 	}
+	if err := complete(ctx, first); err != nil {
+		return nil, err
+	}
 	migrated, err := Open(ctx, address)
 	if err != nil {
 		return nil, err
