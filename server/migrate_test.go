@@ -43,20 +43,6 @@ func served(t *testing.T, c Config) {
 	must(t, stop())
 }
 
-// target is an empty database for a move alone.
-func target(t *testing.T) (url string) {
-	t.Helper()
-	url = storetest.Postgres(t)
-	t.Cleanup(func() {
-		c, err := pgx.Connect(context.Background(), url)
-		must(t, err)
-		defer c.Close(context.Background())
-		_, err = c.Exec(context.Background(), `DROP TABLE IF EXISTS `+postgres.Unfinished)
-		must(t, err)
-	})
-	return url
-}
-
 func migrate(t *testing.T, c Config, url string) (MigrateReport, error) {
 	t.Helper()
 	return Migrate(t.Context(), c.DataDir, url, func(move.Progress) {})
@@ -74,7 +60,7 @@ func inFile(t *testing.T, c Config, statement string) {
 
 // TestMigrate: the folder's database is refused from the move on, the new one serves; a second move has nothing to do.
 func TestMigrate(t *testing.T) {
-	c, url := stopped(t), target(t)
+	c, url := stopped(t), storetest.Postgres(t)
 	r, err := migrate(t, c, url)
 	must(t, err)
 	if r.Already || len(r.Tables) < 25 || r.Check.Entries != 6 || r.LedgerSize == 0 || strings.Contains(r.Database, ":letter") {
@@ -96,7 +82,7 @@ func TestMigrate(t *testing.T) {
 	if !again.Already {
 		t.Errorf("a second move: %+v", again)
 	}
-	if _, err := migrate(t, c, target(t)); !chat.Is(err, chat.Exists) {
+	if _, err := migrate(t, c, storetest.Postgres(t)); !chat.Is(err, chat.Exists) {
 		t.Errorf("a move to somewhere else: %v", err)
 	}
 	report, err := Check(t.Context(), c.DataDir, url)
@@ -119,7 +105,7 @@ func TestMigrateRefusesDamage(t *testing.T) {
 		"a ledger's root": `UPDATE ledger_state SET root = zeroblob(32)`,
 		"no ledger":       `DELETE FROM ledger_state`,
 	} {
-		c, url := stopped(t), target(t)
+		c, url := stopped(t), storetest.Postgres(t)
 		inFile(t, c, damage)
 		if _, err := migrate(t, c, url); !chat.Is(err, chat.Invalid) || !strings.Contains(err.Error(), "nothing was marked as moved") {
 			t.Errorf("%s: %v", what, err)
@@ -138,7 +124,7 @@ func TestMigrateRefusesDamage(t *testing.T) {
 // TestMigrateRefusesRows: a database that a server has used is not overwritten.
 func TestMigrateRefusesRows(t *testing.T) {
 	c, other := stopped(t), config(t)
-	other.Database = target(t)
+	other.Database = storetest.Postgres(t)
 	served(t, other)
 	if _, err := migrate(t, c, other.Database); !chat.Is(err, chat.Exists) || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("got %v", err)
@@ -152,7 +138,7 @@ func TestMigrateRefusesRows(t *testing.T) {
 // TestServedMeanwhile: a server that works on the folder after a move was begun makes what was copied old. The next move begins anew, since
 // rows that were copied may have changed.
 func TestServedMeanwhile(t *testing.T) {
-	c, url := stopped(t), target(t)
+	c, url := stopped(t), storetest.Postgres(t)
 	ctx, stop := context.WithCancel(t.Context())
 	_, err := Migrate(ctx, c.DataDir, url, func(p move.Progress) {
 		if p.Step == "comparing" { // all is copied
@@ -170,7 +156,7 @@ func TestServedMeanwhile(t *testing.T) {
 
 // TestMarkedAndNotFinished: killed between the folder's mark and the database's, the same command ends it.
 func TestMarkedAndNotFinished(t *testing.T) {
-	c, url := stopped(t), target(t)
+	c, url := stopped(t), storetest.Postgres(t)
 	_, err := migrate(t, c, url)
 	must(t, err)
 	mark, err := readMark(c.DataDir, movedFile)
@@ -190,7 +176,7 @@ func TestMarkedAndNotFinished(t *testing.T) {
 }
 
 func TestMigrateSaysWhatIsWrong(t *testing.T) {
-	c, url := stopped(t), target(t)
+	c, url := stopped(t), storetest.Postgres(t)
 	s, stop := running(t, c)
 	if _, err := migrate(t, c, url); !chat.Is(err, chat.Unavailable) {
 		t.Errorf("beside the server %s: %v", s.URL(), err)

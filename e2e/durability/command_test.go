@@ -38,6 +38,8 @@ func TestCommandsSayWhatIsWrong(t *testing.T) {
 		{"bench send --pairs 0", 2, "--pairs"},
 		{"check", 2, "data"},
 		{"check --data /nonexistent/folder", 1, "no data folder"},
+		{"migrate --data DIR", 2, "--database"},
+		{"migrate --data /nonexistent/folder --database postgres://me@127.0.0.1:1/x", 1, "no data folder"},
 		{"serve", 2, "data"},
 		{"serve --data DIR --listen 0.0.0.0:0", 1, "--tls-cert"},
 		{"serve --data DIR --tls-cert x", 1, "--tls-key"},

@@ -20,23 +20,8 @@ import (
 	"letterlock/bench"
 	"letterlock/demo"
 	"letterlock/server"
-	"letterlock/store/postgres"
 	"letterlock/store/storetest"
 )
-
-// target is an empty database for a move alone.
-func target(t *testing.T) (url string) {
-	t.Helper()
-	url = storetest.Postgres(t)
-	t.Cleanup(func() {
-		c, err := pgx.Connect(context.Background(), url)
-		must(t, err)
-		defer c.Close(context.Background())
-		_, err = c.Exec(context.Background(), `DROP TABLE IF EXISTS `+postgres.Unfinished)
-		must(t, err)
-	})
-	return url
-}
 
 // migrate runs the command to its end.
 func migrate(ctx context.Context, dir, url string) (r server.MigrateReport, err error) {
@@ -56,7 +41,7 @@ func migrate(ctx context.Context, dir, url string) (r server.MigrateReport, err 
 // TestMigrateTheStory plays the whole story on a file, moves it, and lets everybody go on: conversations, grants, posts, histories
 // and proofs are all there, and grow.
 func TestMigrateTheStory(t *testing.T) {
-	ctx, url := t.Context(), target(t)
+	ctx, url := t.Context(), storetest.Postgres(t)
 	t.Setenv("LETTERLOCK_DATABASE", "")
 	before, err := demo.NewStage(binary, t.TempDir())
 	must(t, err)
@@ -153,10 +138,10 @@ func TestMigrateKilled(t *testing.T) {
 	must(t, p.Stop())
 	twin := filepath.Join(t.TempDir(), "twin")
 	must(t, exec.CommandContext(ctx, "cp", "-a", dir, twin).Run())
-	want, err := migrate(ctx, twin, target(t))
+	want, err := migrate(ctx, twin, storetest.Postgres(t))
 	must(t, err)
 
-	url := target(t)
+	url := storetest.Postgres(t)
 	got, kills, halfway := tormentMove(ctx, t, dir, url)
 	t.Logf("%d kills, %d of them while messages were copied", kills, halfway)
 	if halfway == 0 {

@@ -91,14 +91,6 @@ func someValue(c column, i int) any {
 	return b
 }
 
-// emptyDatabase is one for a move alone.
-func emptyDatabase(t *testing.T) (url string) {
-	t.Helper()
-	url = storetest.Postgres(t)
-	t.Cleanup(func() { execute(t, url, `DROP TABLE IF EXISTS `+postgres.Unfinished) })
-	return url
-}
-
 func execute(t *testing.T, url, statement string) {
 	t.Helper()
 	c, err := pgx.Connect(context.Background(), url)
@@ -152,7 +144,7 @@ func contents(t *testing.T, driver, address, table string) (rows []string) {
 
 // TestEveryTable: what the migrations make is moved, all of it, and nothing else.
 func TestEveryTable(t *testing.T) {
-	file, url := filled(t, 300), emptyDatabase(t)
+	file, url := filled(t, 300), storetest.Postgres(t)
 	got, err := run(t, file, url, origin)
 	must(t, err)
 	var moved []string
@@ -215,7 +207,7 @@ func TestNoSorting(t *testing.T) {
 
 // TestInterrupted stops a copy after every few chunks, and goes on with a new one each time.
 func TestInterrupted(t *testing.T) {
-	file, url := filled(t, 3500), emptyDatabase(t)
+	file, url := filled(t, 3500), storetest.Postgres(t)
 	stopped, furthest := 0, int64(0)
 	for ; ; stopped++ {
 		if stopped == 50 {
@@ -249,7 +241,7 @@ func TestInterrupted(t *testing.T) {
 
 // TestWideRows: a chunk ends by its bytes too.
 func TestWideRows(t *testing.T) {
-	file, url := filled(t, 0), emptyDatabase(t)
+	file, url := filled(t, 0), storetest.Postgres(t)
 	_, err := openFile(t, file).Exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10)
 		INSERT INTO welcomes SELECT x'01', i, 1, randomblob(1500000) FROM n`)
 	must(t, err)
@@ -280,7 +272,7 @@ func TestAChangedCopy(t *testing.T) {
 		`INSERT INTO grant_index VALUES ('\xff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff', '')`,
 	} {
 		t.Run(strings.Fields(change)[1], func(t *testing.T) {
-			url := emptyDatabase(t)
+			url := storetest.Postgres(t)
 			_, err := run(t, file, url, origin)
 			must(t, err)
 			execute(t, url, change)
@@ -301,7 +293,7 @@ func TestRefusedTargets(t *testing.T) {
 		{"rows of a server", `INSERT INTO ledger_leases VALUES ('server', '', 1, 0)`, "ledger_leases has rows"},
 		{"an unfinished copy of another installation", `CREATE TABLE letterlock_move AS SELECT 'other/letterlock' AS installation, '1' AS copy`, "another installation"},
 	} {
-		url := emptyDatabase(t)
+		url := storetest.Postgres(t)
 		s, err := postgres.Open(t.Context(), url)
 		must(t, err)
 		must(t, s.Close())
@@ -316,7 +308,7 @@ func TestRefusedTargets(t *testing.T) {
 		}
 		execute(t, url, `DROP TABLE IF EXISTS invoices; DROP VIEW IF EXISTS overview`)
 	}
-	url := emptyDatabase(t)
+	url := storetest.Postgres(t)
 	s, err := postgres.OpenAlone(t.Context(), url)
 	must(t, err)
 	defer s.Close()
@@ -327,7 +319,7 @@ func TestRefusedTargets(t *testing.T) {
 
 // TestAnotherState: a copy that was begun of what the installation held before begins anew.
 func TestAnotherState(t *testing.T) {
-	file, url := filled(t, 50), emptyDatabase(t)
+	file, url := filled(t, 50), storetest.Postgres(t)
 	_, err := run(t, file, url, origin)
 	must(t, err)
 	_, err = openFile(t, file).Exec(`DELETE FROM entries WHERE rowid % 2 = 0; UPDATE posts SET at = 7`)
@@ -338,7 +330,7 @@ func TestAnotherState(t *testing.T) {
 
 // TestNoServerMeanwhile: until everything is there no server may start on the copy, whether or not the move still runs.
 func TestNoServerMeanwhile(t *testing.T) {
-	file, url := filled(t, 5), emptyDatabase(t)
+	file, url := filled(t, 5), storetest.Postgres(t)
 	m, err := Begin(t.Context(), file, url, origin)
 	must(t, err)
 	if _, err := postgres.OpenAlone(t.Context(), url); !chat.Is(err, chat.Unavailable) {
@@ -360,7 +352,7 @@ func TestNoServerMeanwhile(t *testing.T) {
 
 // TestDamagedValue: SQLite keeps any value in any column, PostgreSQL must not get what the column is not for.
 func TestDamagedValue(t *testing.T) {
-	file, url := filled(t, 5), emptyDatabase(t)
+	file, url := filled(t, 5), storetest.Postgres(t)
 	_, err := openFile(t, file).Exec(`UPDATE entries SET body = 'text' WHERE rowid = 1`)
 	must(t, err)
 	if _, err := run(t, file, url, origin); !chat.Is(err, chat.Invalid) || !strings.Contains(err.Error(), "column body") {

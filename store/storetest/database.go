@@ -142,14 +142,15 @@ func postgresDatabase(ctx context.Context) (url string, err error) {
 	return private.cluster.NewDatabase(ctx)
 }
 
-// empty deletes every row but the migrations' own. It does not wait for a test that left a transaction open.
+// empty deletes every row but the migrations' own, and the mark of a move. It does not wait for a test that left a transaction open.
 func empty(ctx context.Context, url string) error {
 	c, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer c.Close(ctx)
-	rows, err := c.Query(ctx, `SELECT 'DELETE FROM ' || tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'goose_db_version'`)
+	rows, err := c.Query(ctx, `SELECT CASE tablename WHEN $1 THEN 'DROP TABLE ' ELSE 'DELETE FROM ' END || tablename
+		FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'goose_db_version'`, postgres.Unfinished)
 	if err != nil {
 		return err
 	}
