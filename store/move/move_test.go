@@ -263,7 +263,7 @@ func TestWideRows(t *testing.T) {
 
 // TestAChangedCopy: one bit, one row, one row more.
 func TestAChangedCopy(t *testing.T) {
-	file := filled(t, 50)
+	file := filled(t, 150)
 	for _, change := range []string{
 		`UPDATE ledger_leaves SET leaf = leaf || '\x00' WHERE idx = (SELECT min(idx) FROM ledger_leaves)`,
 		`UPDATE entries SET dedup = '\x' WHERE ctid = (SELECT min(ctid) FROM entries WHERE dedup IS NULL)`,
