@@ -48,6 +48,8 @@ type Engine interface {
 	Retryable(err error) bool
 	// Duplicate reports whether err is a primary or unique key that was there already.
 	Duplicate(err error) bool
+	// Away reports whether err means that the database cannot be reached now, or that the connection to it broke.
+	Away(err error) bool
 	// AppendEntries writes entries in one transaction of its own, in the engine's fastest form: all of them durable when it returns
 	// nil. After an error nothing is there, unless the error came from the commit itself, which may have been saved.
 	AppendEntries(ctx context.Context, entries []Entry) error
@@ -125,7 +127,7 @@ func (s *Store) retry(ctx context.Context, transaction func() error) error {
 	for try := 1; ; try++ {
 		err := transaction()
 		if err == nil || !s.engine.Retryable(err) || try == maxTries {
-			return err
+			return s.reached(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -137,7 +139,7 @@ func (s *Store) retry(ctx context.Context, transaction func() error) error {
 
 // View runs fn on one snapshot.
 func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
-	return s.once(ctx, s.engine.Reader(), sql.LevelSnapshot, fn)
+	return s.reached(s.once(ctx, s.engine.Reader(), sql.LevelSnapshot, fn))
 }
 
 func (s *Store) once(ctx context.Context, db *sql.DB, level sql.IsolationLevel, fn func(*Tx) error) error {

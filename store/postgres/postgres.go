@@ -12,8 +12,11 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"io"
 	"io/fs"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -204,4 +207,24 @@ func (e *engine) Retryable(err error) bool {
 func (e *engine) Duplicate(err error) bool {
 	var pe *pgconn.PgError
 	return errors.As(err, &pe) && pe.Code == "23505"
+}
+
+// Away is true where no connection could be made, where one broke, and where PostgreSQL said that it goes or is not ready yet.
+func (e *engine) Away(err error) bool {
+	var pe *pgconn.PgError
+	var connect *pgconn.ConnectError
+	var network net.Error
+	switch {
+	case errors.As(err, &connect):
+		return true
+	case errors.As(err, &pe):
+		switch pe.Code {
+		case "57P01", "57P02", "57P03", "53300": // admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
+			return true
+		}
+		return strings.HasPrefix(pe.Code, "08") // connection exceptions
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded): // whoever asked has gone
+		return false
+	}
+	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, driver.ErrBadConn)
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	neturl "net/url"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +15,6 @@ import (
 	"letterlock/chat"
 	"letterlock/store"
 	"letterlock/store/postgres"
-	"letterlock/store/postgres/cluster"
 	"letterlock/store/storetest"
 )
 
@@ -96,21 +94,40 @@ func eventually(try func() error) (err error) {
 	return err
 }
 
-// newCluster is a private cluster for one test.
-func newCluster(t *testing.T) *cluster.Cluster {
-	t.Helper()
-	c, err := cluster.Start(t.Context(), "")
-	if errors.Is(err, cluster.ErrMissing) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
+// TestAway: every call on a database that is gone says unavailable; the same store serves again when it is back.
+func TestAway(t *testing.T) {
+	c := storetest.Cluster(t)
+	url, err := c.NewDatabase(t.Context())
 	must(t, err)
-	t.Cleanup(func() { c.Stop() })
-	return c
+	s, err := postgres.OpenAlone(t.Context(), url)
+	must(t, err)
+	defer s.Close()
+	calls := map[string]func() error{
+		"reading": func() error {
+			return s.View(t.Context(), func(tx *store.Tx) error { _, err := tx.LastSeq(one(1).Conversation); return err })
+		},
+		"writing":   func() error { return s.Update(t.Context(), func(tx *store.Tx) error { return tx.AppendEntry(one(1)) }) },
+		"appending": func() error { return putOne(s, 2) },
+	}
+	must(t, c.Kill())
+	for range 3 { // first on connections that broke, then without any
+		for name, call := range calls {
+			if err := call(); !chat.Is(err, chat.Unavailable) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	must(t, c.Restart(t.Context()))
+	for name, call := range calls {
+		if err := eventually(call); err != nil {
+			t.Errorf("%s, with the database back: %v", name, err)
+		}
+	}
 }
 
 // TestServersStartTogether: each of them would make the same tables.
 func TestServersStartTogether(t *testing.T) {
-	url, err := newCluster(t).NewDatabase(t.Context())
+	url, err := storetest.Cluster(t).NewDatabase(t.Context())
 	must(t, err)
 	var all sync.WaitGroup
 	for range 4 {
@@ -161,7 +178,7 @@ func TestRefused(t *testing.T) {
 
 // TestCommitsAreSynced: whatever the database's default is, our sessions wait for the disk; a server that never syncs is refused.
 func TestCommitsAreSynced(t *testing.T) {
-	c := newCluster(t)
+	c := storetest.Cluster(t)
 	url, err := c.NewDatabase(t.Context())
 	must(t, err)
 	must(t, c.Exec(t.Context(), "ALTER SYSTEM SET synchronous_commit = off"))

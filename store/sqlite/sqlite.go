@@ -92,6 +92,9 @@ func (e *engine) Duplicate(err error) bool {
 	return errors.As(err, &se) && (se.Code() == 1555 || se.Code() == 2067)
 }
 
+// Away is never true: the file is here.
+func (e *engine) Away(error) bool { return false }
+
 // CheckFile asks SQLite whether the file at path is whole: pages, indexes, and that each index entry has its row. It says what is not.
 func CheckFile(ctx context.Context, path string) (problems []string, err error) {
 	db := open(path, "deferred", nil)

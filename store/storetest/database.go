@@ -127,6 +127,20 @@ func Migrated(t testing.TB) (url string) {
 	return url
 }
 
+// Cluster starts a private PostgreSQL for one test, which may do with it what it likes: it is skipped or fails like Postgres.
+func Cluster(t testing.TB) *cluster.Cluster {
+	t.Helper()
+	c, err := cluster.Start(t.Context(), "")
+	if errors.Is(err, cluster.ErrMissing) && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Stop() })
+	return c
+}
+
 func postgresDatabase(ctx context.Context) (url string, err error) {
 	private.Lock()
 	defer private.Unlock()
