@@ -56,6 +56,7 @@ func Start(ctx context.Context, o ServerOptions) (*Process, error) {
 	}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.WaitDelay = time.Second // what Wrap started may hold these open for longer than the server lives
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -97,6 +98,9 @@ func (p *Process) Kill() {
 	p.cmd.Process.Kill()
 	<-p.done
 }
+
+// Signal sends the process a signal: SIGSTOP and SIGCONT, say.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
 // Stop ends the process in order.
 func (p *Process) Stop() error {

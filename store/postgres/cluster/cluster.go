@@ -247,14 +247,63 @@ func (c *Cluster) Kill() error {
 	if err := syscall.Kill(server, syscall.SIGSTOP); err != nil { // so that it starts no more of them
 		return fmt.Errorf("cluster: %w", err)
 	}
-	for _, pid := range children(server) {
+	theirs := children(server)
+	for _, pid := range theirs {
 		syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
 	}
 	if err := syscall.Kill(server, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	<-c.ended
+	for _, pid := range theirs { // no server starts while one of them still has the shared memory
+		for !dead(pid) {
+			time.Sleep(time.Millisecond)
+		}
+	}
 	return nil
+}
+
+// dead is true of what is not there, or waits only to be asked how it ended.
+func dead(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" Z"))
+}
+
+// Freeze stops the server and every process of it where they are (SIGSTOP), as a machine that hangs would; Thaw lets them go on.
+func (c *Cluster) Freeze() error {
+	server := c.server.Process.Pid
+	err := syscall.Kill(server, syscall.SIGSTOP) // first, so that it starts no more of them
+	for _, pid := range children(server) {
+		syscall.Kill(pid, syscall.SIGSTOP) // it may have ended by itself
+	}
+	return err
+}
+
+// Thaw lets the server go on after Freeze.
+func (c *Cluster) Thaw() error {
+	server := c.server.Process.Pid
+	for _, pid := range children(server) {
+		syscall.Kill(pid, syscall.SIGCONT)
+	}
+	return syscall.Kill(server, syscall.SIGCONT)
+}
+
+// beside starts the server in the background, as its owner, waits until its file says that it is ready, and becomes the command that
+// follows.
+const beside = `(cd "$1" && exec ${2:+setpriv --reuid $2 --regid $3 --clear-groups} env -i PATH=/usr/bin:/bin LC_ALL=C TZ=UTC \
+	"$4/postgres" -D "$1/data" -k "$1" -h 127.0.0.1 -p "$5") >>"$1/log" 2>&1 </dev/null &
+until [ "$(sed -n '1p;8p' "$1/data/postmaster.pid" | xargs)" = "$! ready" ]; do kill -0 $! || exit 1; sleep 0.05; done
+shift 5
+exec "$@"`
+
+// Beside is what to put before a command so that the server, which Kill has ended, runs again as a process beside that command: then
+// one strace watches both. Kill and Restart do not know that server; Stop ends it.
+func (c *Cluster) Beside() []string {
+	uid, gid := "", ""
+	if c.owner != nil {
+		uid, gid = strconv.Itoa(int(c.owner.Uid)), strconv.Itoa(int(c.owner.Gid))
+	}
+	return []string{"sh", "-c", beside, "sh", c.dir, uid, gid, c.bin, strconv.Itoa(c.port)}
 }
 
 // children lists a process's children. In /proc/PID/stat the parent is the second field after the name, which ends with the last ")".
