@@ -31,8 +31,8 @@ tools: ## what the tests need beyond Go, Node and a compiler
 race: ## the packages that share memory, under the race detector
 	go test -race -timeout 18m ./mls/... ./delivery ./ledger ./oauth ./account ./inbox ./device ./agent ./httpd ./dpop ./vault ./store/memory
 
-soak: build ## 300 rounds of kill -9 under load
-	LETTERLOCK_KILL_ROUNDS=300 go test -timeout 60m -count=1 -v -run Kill ./e2e/durability
+soak: build ## 300 rounds of kill -9 under load on SQLite (the server) and 300 on PostgreSQL (the server, PostgreSQL, or both at once)
+	LETTERLOCK_KILL_ROUNDS=300 go test -timeout 90m -count=1 -v -run '^TestKill' ./e2e/durability
 
 mutants: ## switch off each defence in turn; its test must go red
 	go run ./e2e/mutants

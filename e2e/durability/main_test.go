@@ -1,5 +1,5 @@
-// Package durability torments a real server process and shows that "acknowledged" means written and synced: it is killed at random
-// moments under load, and its system calls are watched.
+// Package durability torments real server processes, on SQLite and on a real PostgreSQL, and shows that "acknowledged" means written and
+// synced: either is killed, frozen or cut off at random moments under load, and the system calls of both are watched.
 package durability
 
 import (
