@@ -34,7 +34,7 @@ func stopped(t *testing.T) Config {
 func served(t *testing.T, c Config) {
 	t.Helper()
 	s, stop := running(t, c)
-	pair, err := bench.NewPair(t.Context(), s.URL())
+	pair, err := bench.NewPair(t.Context(), bench.At(s.URL()))
 	must(t, err)
 	for i := range 5 {
 		_, err = pair.A.SendMessage(t.Context(), pair.Conversation, api.Message{Message: pair.Message(100, 0), DedupKey: append(make([]byte, 15), byte(i))})

@@ -78,7 +78,7 @@ func torment(t *testing.T, p *place, n int) {
 			t.Fatalf("after killing %s; the server said:\n%s", what, p.server.Said())
 		}
 	}
-	_, err := bench.NewPair(ctx, p.server.URL)
+	_, err := bench.NewPair(ctx, p.server.Target)
 	must(t, err)
 	l.verify(ctx, 10*n)
 	must(t, p.server.Stop())

@@ -29,12 +29,11 @@ type load struct {
 }
 
 func newLoad(ctx context.Context, p *place) *load {
-	people, err := bench.NewPairs(ctx, p.server.URL, pairs, func(int) {})
+	people, err := bench.NewPairs(ctx, p.server.Target, pairs, nil)
 	must(p.t, err)
 	l := &load{t: p.t, people: people}
 	for _, pair := range people {
-		l.senders = append(l.senders, &sender{t: p.t, pair: pair, patience: 10 * time.Second, log: make(map[uint64]string),
-			open: make(map[string]*message), refused: make(map[string]bool)})
+		l.senders = append(l.senders, newSender(p.t, pair))
 	}
 	return l
 }
@@ -140,6 +139,10 @@ type sender struct {
 	log      map[uint64]string   // acknowledged: sequence number -> body
 	open     map[string]*message // sent, no verdict yet, by body
 	refused  map[string]bool     // bodies: answered with a refusal
+}
+
+func newSender(t *testing.T, pair *bench.Pair) *sender {
+	return &sender{t: t, pair: pair, patience: 10 * time.Second, log: make(map[uint64]string), open: make(map[string]*message), refused: make(map[string]bool)}
 }
 
 // send keeps a window of messages in flight, over one connection after another.

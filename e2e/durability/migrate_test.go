@@ -163,10 +163,10 @@ func TestMigrateKilled(t *testing.T) {
 
 // fill lets pairs send so many messages.
 func fill(ctx context.Context, t *testing.T, url string, messages int) (senders []*sender) {
-	people, err := bench.NewPairs(ctx, url, pairs, func(int) {})
+	people, err := bench.NewPairs(ctx, bench.At(url), pairs, nil)
 	must(t, err)
 	for _, p := range people {
-		senders = append(senders, &sender{t: t, pair: p, log: make(map[uint64]string), open: make(map[string]message), refused: make(map[string]bool)})
+		senders = append(senders, newSender(t, p))
 	}
 	for sent := 0; sent < messages; {
 		load, stop := context.WithTimeout(ctx, time.Second)

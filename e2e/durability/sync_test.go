@@ -46,7 +46,7 @@ func watch(t *testing.T, p *place, log journal, beside []string) {
 	trace := filepath.Join(t.TempDir(), "trace")
 	p.start(ctx, append([]string{strace, "-D", "-f", "-qq", "-y", "-xx", "-s", "100000",
 		"-e", "trace=write,writev,sendto,sendmsg,pwrite64,pwritev,fsync,fdatasync", "-o", trace}, beside...)...)
-	pair, err := bench.NewPair(ctx, p.server.URL)
+	pair, err := bench.NewPair(ctx, p.server.Target)
 	must(t, err)
 	stream, err := pair.A.Dial(ctx)
 	must(t, err)
