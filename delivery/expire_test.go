@@ -329,7 +329,7 @@ func TestCheckKnowsDeadlines(t *testing.T) {
 	alice := w.person("alice")
 	id := w.found(alice)
 	_, seq := w.expiring(alice, id, "x", time.Minute)
-	report, err := Check(context.Background(), w.Store)
+	report, err := Check(context.Background(), w.Store, nil)
 	must(t, err)
 	if len(report.Problems) != 0 || report.Overdue != 1 { // the test's clock stands in the past
 		t.Errorf("got %+v", report)

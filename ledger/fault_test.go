@@ -68,6 +68,7 @@ func (f *faults) Dialect() goose.Dialect   { return goose.DialectSQLite3 }
 func (f *faults) Retryable(err error) bool { return false }
 func (f *faults) Close() error             { return f.db.Close() }
 func (f *faults) Duplicate(err error) bool { return false }
+func (f *faults) DiskError(error) error    { return nil }
 func (f *faults) AppendEntries(context.Context, []store.Entry) error {
 	return errors.New("the ledger appends no entries")
 }

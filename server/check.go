@@ -4,37 +4,63 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"golang.org/x/mod/sumdb/note"
 
 	"letterlock/chat"
 	"letterlock/delivery"
 	"letterlock/ledger"
+	"letterlock/store"
 	"letterlock/store/sqlite"
 )
+
+// The names of what a data folder holds.
+const (
+	databaseName  = "letterlock.db"
+	keysName      = "keys"
+	publishedName = "published" // the newest checkpoint that was shown to anybody (spec/ledger.md section 9)
+	lockName      = "lock"
+	socketName    = "admin.sock"
+)
+
+// Progress is told how far a long work is: what is being done, how much of how much (total 0: not known), and of what.
+type Progress func(what string, done, total int64, unit string)
+
+// CheckOptions say how much Check reads.
+type CheckOptions struct {
+	Quick    bool     // heads and ends alone
+	Progress Progress // nil: nobody is told
+}
 
 // CheckReport is what a check of a data folder has verified, and what it found wrong.
 type CheckReport struct {
 	delivery.CheckReport
+	Quick  bool               `json:"quick"`
 	Ledger ledger.CheckReport `json:"ledger"`
 }
 
 // Check verifies a data folder that no server holds: the database file, every conversation replayed from its founding, the whole
-// ledger. What is wrong stands in the report's Problems; an error means that it could not be checked.
-func Check(ctx context.Context, dataDir string) (report CheckReport, err error) {
-	path := filepath.Join(dataDir, "letterlock.db")
-	if _, err := os.Stat(path); err != nil {
+// ledger, and that it leads to the checkpoint that was published. Quick, it looks at the file's pages, the ends of the conversations and
+// the head of the ledger. What is wrong stands in the report's Problems; an error means that it could not be checked.
+func Check(ctx context.Context, dataDir string, o CheckOptions) (report CheckReport, err error) {
+	if _, err := os.Stat(filepath.Join(dataDir, databaseName)); err != nil {
 		return report, chat.Wrap(chat.NotFound, err, "there is no data folder of a server at %s", dataDir)
 	}
-	lock, err := takeLock(filepath.Join(dataDir, "lock"))
+	lock, err := takeLock(filepath.Join(dataDir, lockName))
 	if err != nil {
 		return report, err
 	}
 	defer lock.Close()
-	whole, err := sqlite.CheckFile(ctx, path)
+	return check(ctx, dataDir, o)
+}
+
+// check is Check for whoever holds the folder.
+func check(ctx context.Context, dir string, o CheckOptions) (report CheckReport, err error) {
+	report.Quick = o.Quick
+	o.tell("reading the pages of the database", 0, 0, "")
+	path := filepath.Join(dir, databaseName)
+	whole, err := sqlite.CheckFile(ctx, path, o.Quick)
 	if err != nil {
 		return report, fmt.Errorf("check: database: %w", err)
 	}
@@ -47,32 +73,51 @@ func Check(ctx context.Context, dataDir string) (report CheckReport, err error) 
 		return report, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if report.CheckReport, err = delivery.Check(ctx, s); err != nil {
-		return report, err
+	conversations := delivery.Check
+	if o.Quick {
+		conversations = delivery.CheckQuick
 	}
-	keys, err := presentKeys(filepath.Join(dataDir, "keys"))
+	report.CheckReport, err = conversations(ctx, s, func(r delivery.CheckReport) {
+		o.tell("reading conversations", int64(r.Entries), 0, "entries")
+	})
 	if err != nil {
 		return report, err
 	}
-	if report.Ledger, err = ledger.Check(ctx, s, keys); err != nil {
-		report.Problems = append(report.Problems, err.Error())
-	}
-	return report, nil
+	return report, report.checkLedger(ctx, s, dir, o)
 }
 
-// presentKeys reads the keys of a server that was started before. Its host stands in the name of the log's key.
-func presentKeys(dir string) (*ledger.Keys, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "ledger.key"))
+func (r *CheckReport) checkLedger(ctx context.Context, s *store.Store, dir string, o CheckOptions) error {
+	keys, err := ledger.ReadKeys(filepath.Join(dir, keysName))
 	if err != nil {
-		return nil, chat.Wrap(chat.NotFound, err, "the folder holds no keys of a server")
+		return err
 	}
-	signer, err := note.NewSigner(strings.TrimSpace(string(text)))
+	o.tell("the ledger", 0, 0, "")
+	of := ledger.Check
+	if o.Quick {
+		of = ledger.CheckQuick
+	}
+	if r.Ledger, err = of(ctx, s, keys); err != nil {
+		r.Problems = append(r.Problems, err.Error())
+	}
+	published, err := os.ReadFile(filepath.Join(dir, publishedName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = ledger.Covers(ctx, s, keys, published)
+	}
 	if err != nil {
-		return nil, chat.Errorf(chat.Invalid, "ledger.key is malformed")
+		r.Problems = append(r.Problems, "ledger check: "+err.Error())
 	}
-	host, ok := strings.CutSuffix(signer.Name(), "/letterlock")
-	if !ok {
-		return nil, chat.Errorf(chat.Invalid, "ledger.key is not of a letterlock server")
+	return nil
+}
+
+func (o CheckOptions) tell(what string, done, total int64, unit string) {
+	o.Progress.tell(what, done, total, unit)
+}
+
+func (p Progress) tell(what string, done, total int64, unit string) {
+	if p != nil {
+		p(what, done, total, unit)
 	}
-	return ledger.LoadKeys(dir, host)
 }

@@ -70,7 +70,7 @@ func TestAWholeServerFromStartToCheck(t *testing.T) {
 	if !chat.Is(err, chat.Unavailable) {
 		t.Errorf("a second server on the same folder: %v", err)
 	}
-	if _, err := Check(ctx, dir); !chat.Is(err, chat.Unavailable) {
+	if _, err := Check(ctx, dir, CheckOptions{}); !chat.Is(err, chat.Unavailable) {
 		t.Errorf("a check beside a running server: %v", err)
 	}
 	pair, err := bench.NewPair(ctx, bench.At(s.URL()))
@@ -110,7 +110,7 @@ func TestAWholeServerFromStartToCheck(t *testing.T) {
 	if !chat.Is(err, chat.Unavailable) {
 		t.Errorf("the stream ended with %v", err)
 	}
-	report, err := Check(ctx, dir)
+	report, err := Check(ctx, dir, CheckOptions{})
 	if err != nil || len(report.Problems) != 0 || report.Conversations != 1 || report.Entries != 2 {
 		t.Errorf("check: %+v, %v", report, err)
 	}
@@ -175,7 +175,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		must(t, err)
 		_, err = db.Exec(damage)
 		must(t, errors.Join(err, db.Close()))
-		report, err := Check(t.Context(), dir)
+		report, err := Check(t.Context(), dir, CheckOptions{})
 		if err != nil {
 			t.Errorf("%s: could not be checked: %v", what, err)
 		} else if len(report.Problems) == 0 {
@@ -187,10 +187,10 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		broken[i] ^= 0x55
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "letterlock.db"), broken, 0o600))
-	if report, err := Check(t.Context(), dir); err == nil && len(report.Problems) == 0 {
+	if report, err := Check(t.Context(), dir, CheckOptions{}); err == nil && len(report.Problems) == 0 {
 		t.Error("a broken page: not found")
 	}
-	if _, err := Check(t.Context(), t.TempDir()); !chat.Is(err, chat.NotFound) {
+	if _, err := Check(t.Context(), t.TempDir(), CheckOptions{}); !chat.Is(err, chat.NotFound) {
 		t.Errorf("an empty folder: %v", err)
 	}
 }

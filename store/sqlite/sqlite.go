@@ -54,11 +54,19 @@ func open(path, lock string) (*sql.DB, error) {
 	q := url.Values{"_txlock": {lock}, "_pragma": {
 		"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "cache_size(-16384)", "busy_timeout(10000)", "foreign_keys(ON)", "secure_delete(ON)", "temp_store(MEMORY)",
 	}}
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+	return openURI(path, q)
+}
+
+func openURI(path string, q url.Values) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", uri(path, q))
 	if err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
 	}
 	return db, nil
+}
+
+func uri(path string, q url.Values) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
 
 func (e *engine) Writer() *sql.DB        { return e.writer }
@@ -66,7 +74,11 @@ func (e *engine) Reader() *sql.DB        { return e.reader }
 func (e *engine) Dialect() goose.Dialect { return goose.DialectSQLite3 }
 func (e *engine) Close() error {
 	e.hot.close()
-	return errors.Join(e.checkpointer.close(), e.reader.Close(), e.writer.Close())
+	var err error
+	if e.checkpointer != nil { // a copy that nobody writes has none
+		err = e.checkpointer.close()
+	}
+	return errors.Join(err, e.reader.Close(), e.writer.Close())
 }
 
 // Retryable is true for SQLITE_BUSY (5) and SQLITE_LOCKED (6) and their extended codes.
@@ -79,30 +91,6 @@ func (e *engine) Retryable(err error) bool {
 func (e *engine) Duplicate(err error) bool {
 	var se *sqlite.Error
 	return errors.As(err, &se) && (se.Code() == 1555 || se.Code() == 2067)
-}
-
-// CheckFile asks SQLite whether the file at path is whole: pages, indexes, and that each index entry has its row. It says what is not.
-func CheckFile(ctx context.Context, path string) (problems []string, err error) {
-	db, err := open(path, "deferred")
-	if err != nil {
-		return nil, err
-	}
-	defer db.Close()
-	rows, err := db.QueryContext(ctx, "PRAGMA integrity_check(20)")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var line string
-		if err := rows.Scan(&line); err != nil {
-			return nil, err
-		}
-		if line != "ok" {
-			problems = append(problems, line)
-		}
-	}
-	return problems, rows.Err()
 }
 
 // Compact writes the file at path anew without the pages that nothing uses, and says how large it was and is (bytes). Nobody else may have it
