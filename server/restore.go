@@ -45,6 +45,9 @@ func Restore(ctx context.Context, o RestoreOptions) (report RestoreReport, err e
 	if err != nil {
 		return report, err
 	}
+	if err := vacant(o.DataDir); err != nil {
+		return report, err
+	}
 	made := os.Mkdir(o.DataDir, 0o700) == nil
 	lock, err := takeLock(filepath.Join(o.DataDir, lockName))
 	if err != nil {
@@ -59,7 +62,7 @@ func Restore(ctx context.Context, o RestoreOptions) (report RestoreReport, err e
 			os.Remove(o.DataDir)
 		}
 	}()
-	if err := vacant(o.DataDir); err != nil {
+	if err := vacant(o.DataDir); err != nil { // once more: now nobody else works on it
 		return report, err
 	}
 	if err := unpack(m, o, stage); err != nil {
@@ -82,8 +85,8 @@ func Restore(ctx context.Context, o RestoreOptions) (report RestoreReport, err e
 // vacant refuses a folder that holds more than what a lost database leaves behind.
 func vacant(dir string) error {
 	list, err := os.ReadDir(dir)
-	if err != nil {
-		return err
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return chat.Wrap(chat.Invalid, err, "the folder cannot be used")
 	}
 	for _, e := range list {
 		switch name := e.Name(); {

@@ -1,0 +1,81 @@
+package sqlite_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"letterlock/chat"
+	"letterlock/store"
+	"letterlock/store/sqlite"
+)
+
+// TestBackupBesideAWriter copies a database that never stands still: the copy ends, holds one moment, and cost the writer nothing.
+func TestBackupBesideAWriter(t *testing.T) {
+	dir := t.TempDir()
+	path, to := filepath.Join(dir, "a b%?#.db"), filepath.Join(dir, "copy ?.db")
+	s := open(t, path)
+	conversations := [2]chat.ConversationID{chat.NewConversationID(), chat.NewConversationID()}
+	var seq atomic.Uint64
+	write := func() error { // the same number into both, in one transaction
+		n := seq.Add(1)
+		var entries []store.Entry
+		for _, c := range conversations {
+			entries = append(entries, store.Entry{Conversation: c, Seq: n, Kind: 3, Dedup: fmt.Appendf(nil, "%16d", n), Body: make([]byte, 1000)})
+		}
+		return s.AppendEntries(context.Background(), entries)
+	}
+	for range 2000 {
+		must(t, write())
+	}
+	during := 0
+	must(t, sqlite.Backup(t.Context(), path, to, func(done, total int64) {
+		if done < total {
+			during++
+			must(t, write()) // after each step: a copy without a snapshot would begin again, for ever
+		}
+	}))
+	if during < 3 {
+		t.Fatalf("only %d steps", during)
+	}
+	if info, err := os.Stat(to); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the copy has %v, %v", info.Mode(), err)
+	}
+	problems, err := sqlite.CheckFrozen(t.Context(), to)
+	if err != nil || len(problems) > 0 {
+		t.Fatalf("%v, %v", problems, err)
+	}
+	copied, err := sqlite.OpenFrozen(to)
+	must(t, err)
+	defer copied.Close()
+	must(t, copied.View(t.Context(), func(tx *store.Tx) error {
+		for _, c := range conversations {
+			if last, err := tx.LastSeq(c); err != nil || last != 2000 {
+				t.Errorf("the copy ends at %d, %v: want the moment when it began", last, err)
+			}
+		}
+		return nil
+	}))
+	if beside, _ := filepath.Glob(filepath.Join(dir, "copy*")); len(beside) != 1 {
+		t.Errorf("beside the copy there is %q", beside)
+	}
+	if err := sqlite.Backup(t.Context(), path, to, nil); !os.IsExist(err) {
+		t.Errorf("over a file that is there: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err = sqlite.Backup(ctx, path, to+"2", func(_, _ int64) { cancel() })
+	if err == nil {
+		t.Error("a backup that was called off ended well")
+	}
+	must(t, write())
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
