@@ -338,7 +338,7 @@ func TestCheckKnowsDeadlines(t *testing.T) {
 		must(t, w.Store.Update(context.Background(), func(tx *store.Tx) error { return tx.SetDeadline(d) }))
 	}
 	set(store.Deadline{Conversation: id, Seq: 99, Due: 1, Step: store.StepTombstone})
-	if report, err = Check(context.Background(), w.Store); err != nil || len(report.Problems) != 1 {
+	if report, err = Check(context.Background(), w.Store, nil); err != nil || len(report.Problems) != 1 {
 		t.Errorf("a deadline without its entry: %+v, %v", report, err)
 	}
 	w.sweep() // does not fall over it, and clears it away

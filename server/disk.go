@@ -90,7 +90,7 @@ func (d *disk) health(next http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		text := "ok\n"
-		if err := d.trouble(); err != nil {
+		if err := d.store.Disk(); err != nil {
 			text += err.Error() + "\n"
 		}
 		w.Write([]byte(text))

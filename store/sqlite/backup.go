@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"syscall"
 	"time"
 
 	"modernc.org/sqlite"
@@ -33,7 +34,11 @@ func Backup(ctx context.Context, path, to string, progress func(done, total int6
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db, err := openURI(path, url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(10000)"}})
+	q := url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(10000)"}}
+	if standsStill(path) {
+		q.Set("immutable", "1") // else SQLite wants to make files beside it
+	}
+	db, err := openURI(path, q)
 	if err != nil {
 		return err
 	}
@@ -56,6 +61,18 @@ func Backup(ctx context.Context, path, to string, progress func(done, total int6
 	}
 	_, err = c.ExecContext(ctx, "ROLLBACK")
 	return err
+}
+
+// standsStill says that nobody can write a database: its disk is read only, and nothing waits in a log beside it.
+func standsStill(path string) bool {
+	if log, err := os.Stat(path + "-wal"); err == nil && log.Size() > 0 {
+		return false
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+	}
+	return errors.Is(err, syscall.EROFS)
 }
 
 func copyPages(ctx context.Context, driver any, to string, progress func(done, total int64)) (err error) {
