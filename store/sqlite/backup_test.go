@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -71,6 +72,29 @@ func TestBackupBesideAWriter(t *testing.T) {
 		t.Error("a backup that was called off ended well")
 	}
 	must(t, write())
+}
+
+// TestAReadOnlyStoreSaysSo writes where SQLite may not: each writer hears what it is, the watcher once.
+func TestAReadOnlyStoreSaysSo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	s := open(t, path)
+	must(t, s.Close())
+	s, err := sqlite.OpenFrozen(path)
+	must(t, err)
+	defer s.Close()
+	told := 0
+	s.WatchDisk(func(error) { told++ })
+	for range 3 {
+		err := s.Update(t.Context(), func(tx *store.Tx) error {
+			return tx.QueueLedgerLeaf(store.LedgerQueued{Shard: []byte{1}, Deed: []byte{1}, Leaf: []byte{1}})
+		})
+		if !errors.Is(err, store.ErrReadOnly) || !chat.Is(err, chat.Unavailable) || store.DiskError(err) != store.ErrReadOnly {
+			t.Errorf("a write: %v", err)
+		}
+	}
+	if told != 1 || s.Disk() != store.ErrReadOnly {
+		t.Errorf("told %d times, %v", told, s.Disk())
+	}
 }
 
 func must(t *testing.T, err error) {
