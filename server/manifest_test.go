@@ -17,13 +17,18 @@ func goodManifest() *manifest {
 	return m
 }
 
+// more names another file.
+func (m *manifest) more(name string) {
+	m.Files = append(m.Files, manifestFile{Name: name, Bytes: 1, SHA256: strings.Repeat("00", 32)})
+}
+
 func TestManifestsThatLeadElsewhere(t *testing.T) {
 	for what, change := range map[string]func(m *manifest){
-		"a way up":          func(m *manifest) { m.Files[1].Name = "keys/../../x" },
-		"an absolute path":  func(m *manifest) { m.Files[1].Name = "/etc/passwd" },
-		"another folder":    func(m *manifest) { m.Files[1].Name = "admin.sock" },
-		"a hidden file":     func(m *manifest) { m.Files[1].Name = "keys/.x" },
-		"a file twice":      func(m *manifest) { m.Files = append(m.Files, m.Files[1]) },
+		"a way up":          func(m *manifest) { m.more("keys/../../x") },
+		"an absolute path":  func(m *manifest) { m.more("/etc/passwd") },
+		"another folder":    func(m *manifest) { m.more("admin.sock") },
+		"a hidden file":     func(m *manifest) { m.more("keys/.x") },
+		"a file twice":      func(m *manifest) { m.more("keys/ledger.key") },
 		"no database":       func(m *manifest) { m.Files = m.Files[1:] },
 		"no key":            func(m *manifest) { m.Files = m.Files[:3] },
 		"less than nothing": func(m *manifest) { m.Files[0].Bytes = -1 },
