@@ -42,7 +42,7 @@ func OpenPublished(ctx context.Context, s *store.Store, keys *Keys, path string,
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, chat.Wrap(chat.Tampered, err, "the file of the newest published checkpoint (%s) cannot be read", path)
 	}
-	return l, s.Update(ctx, func(tx *store.Tx) error {
+	err = s.Update(ctx, func(tx *store.Tx) error {
 		if err := l.covers(tx, l.published.last); chat.Is(err, chat.Tampered) {
 			return chat.Wrap(chat.Tampered, err, "this server does not start: whoever saw its newest checkpoint (%s) would rightly take it for a liar. Bring the newest "+
 				"database back or restore a newer backup; if there is none, the log of %s cannot go on: doc/operate.md, \"When the newest database is lost\"", path, l.origin())
@@ -51,6 +51,11 @@ func OpenPublished(ctx context.Context, s *store.Store, keys *Keys, path string,
 		}
 		return l.adopt(tx)
 	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = l.Checkpoint(ctx) // so that the file is there from the start
+	return l, err
 }
 
 func openWitnessed(signed []byte, log note.Verifier) (proof.Checkpoint, error) {

@@ -33,10 +33,17 @@ func TestACheckpointIsNotedBeforeItIsShown(t *testing.T) {
 	b := newBench(t)
 	dir := filepath.Join(t.TempDir(), "data")
 	file := filepath.Join(dir, "published")
-	l, err := b.remembering(file)
-	if err != nil {
-		t.Fatal(err)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
+	must(os.Mkdir(dir, 0o700))
+	l, err := b.remembering(file)
+	must(err)
+	must(os.RemoveAll(dir))
+	b.grow(3)
 	ways := map[string]func() error{
 		"checkpoint":  func() error { _, err := l.Checkpoint(ctx); return err },
 		"tile":        func() error { _, _, err := l.Tile(ctx, "tile/0/000.p/1"); return err },
@@ -52,14 +59,9 @@ func TestACheckpointIsNotedBeforeItIsShown(t *testing.T) {
 			t.Errorf("%s: shown without a note of it: %v", way, err)
 		}
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	b.grow(3)
+	must(os.Mkdir(dir, 0o700))
 	signed, err := l.Checkpoint(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(err)
 	if noted, err := os.ReadFile(file); err != nil || string(noted) != string(signed) {
 		t.Errorf("noted: %q, %v", noted, err)
 	}
