@@ -190,7 +190,9 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		db, err := sql.Open("sqlite", filepath.Join(dir, "letterlock.db"))
 		must(t, err)
 		_, err = db.Exec(c.damage)
-		must(t, errors.Join(err, db.Close()))
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
 		found(t, dir, what, c.quick)
 	}
 	for what, c := range map[string]struct {

@@ -39,7 +39,7 @@ func startCheckpointer(path string, writer *sql.DB) (*checkpointer, error) {
 func (c *checkpointer) close() error {
 	c.stop()
 	<-c.done
-	return c.db.Close()
+	return closeDB(c.db)
 }
 
 func (c *checkpointer) run(ctx context.Context) {

@@ -78,7 +78,7 @@ func (e *engine) Close() error {
 	if e.checkpointer != nil { // a copy that nobody writes has none
 		err = e.checkpointer.close()
 	}
-	return errors.Join(err, e.reader.Close(), e.writer.Close())
+	return errors.Join(err, closeDB(e.reader), closeDB(e.writer))
 }
 
 // Retryable is true for SQLITE_BUSY (5) and SQLITE_LOCKED (6) and their extended codes.
