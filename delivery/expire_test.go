@@ -171,10 +171,11 @@ func TestTenThousandAtOnce(t *testing.T) {
 	alice := w.person("alice")
 	id := w.found(alice)
 	const n = 10_000
+	old := w.seal(alice, "long ago")
 	must(t, w.Store.AppendBatch(context.Background(), func(b *store.Batch) error {
 		for seq := uint64(1); seq <= n; seq++ {
 			refused, err := b.Try(func(tx *store.Tx) error {
-				return errors.Join(tx.AppendEntry(store.Entry{Conversation: id, Seq: seq, Kind: uint8(api.KindMessage), At: 1, Body: []byte{byte(seq)}}),
+				return errors.Join(tx.AppendEntry(store.Entry{Conversation: id, Seq: seq, Kind: uint8(api.KindMessage), At: 1, Body: old}),
 					tx.SetDeadline(store.Deadline{Conversation: id, Seq: seq, Due: w.now.UnixMilli(), Step: store.StepTombstone}))
 			})
 			if err := errors.Join(refused, err); err != nil {
