@@ -73,12 +73,23 @@ func (e *engine) Writer() *sql.DB        { return e.writer }
 func (e *engine) Reader() *sql.DB        { return e.reader }
 func (e *engine) Dialect() goose.Dialect { return goose.DialectSQLite3 }
 func (e *engine) Close() error {
-	e.hot.close()
 	var err error
+	if e.hot.on != nil { // its statements end while nobody else ends their connection
+		err = e.endStatements()
+	}
 	if e.checkpointer != nil { // a copy that nobody writes has none
-		err = e.checkpointer.close()
+		err = errors.Join(err, e.checkpointer.close())
 	}
 	return errors.Join(err, closeDB(e.reader), closeDB(e.writer))
+}
+
+func (e *engine) endStatements() error {
+	conn, err := e.writer.Conn(context.Background())
+	if err != nil {
+		return err
+	}
+	e.hot.close()
+	return conn.Close()
 }
 
 // Retryable is true for SQLITE_BUSY (5) and SQLITE_LOCKED (6) and their extended codes.
