@@ -126,6 +126,9 @@ func (p *Process) Restart(ctx context.Context) error {
 	return nil
 }
 
+// PID is the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Said is the end of what the server wrote to its standard streams.
 func (p *Process) Said() string { return p.log.String() }
 

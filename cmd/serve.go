@@ -6,7 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,6 +62,7 @@ Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 			if l := c.Limits; min(int64(l.MessagesPerSecond), int64(l.MessageBurst), l.BytesPerDay, int64(l.Conversations), int64(c.MaxFriends)) < 0 {
 				return fmt.Errorf("%w: a limit cannot be below 0", errUsage)
 			}
+			signal.Ignore(syscall.SIGXFSZ) // a file at its limit is a failed write, not the end of the server
 			c.Logger = newLogger(cmd.ErrOrStderr(), asJSON)
 			s, err := server.New(cmd.Context(), c)
 			if err != nil {

@@ -338,12 +338,14 @@ func (a *appender) finish(it *item) {
 // fail answers a batch whose transaction failed. Whether it was saved after all is not known: what is in memory is read again
 // before more is written, and a client that sends again with the same key learns the truth.
 func (a *appender) fail(batch []*item, err error) {
-	a.service.Logger.Error("batch not written", slog.Int("entries", len(batch)), slog.Any("error", err))
+	if store.DiskError(err) == nil { // else the store's watcher says so, once
+		a.service.Logger.Error("batch not written", slog.Int("entries", len(batch)), slog.Any("error", err))
+	}
 	clear(a.next)
 	a.quiet() // the listeners that reload sends back to the store must not be told of less than they find there
 	for _, it := range batch {
 		it.conv.tail.lost = true
-		it.err = chat.Wrap(chat.Unavailable, err, "the server could not write: send it again with the same key")
+		it.err = unwritten(err)
 		a.service.answer(it)
 	}
 }

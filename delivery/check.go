@@ -25,30 +25,28 @@ type CheckReport struct {
 // Check reads every conversation of a store from its founding and says what does not fit: a sequence with gaps, an entry in the wrong
 // epoch, a register or roster that differs from the replay of the commits, members that differ from the leaves, a tombstone without a
 // hash, a deadline without its entry, a Welcome that nobody or too many wait for. It needs the store to itself and changes nothing.
-func Check(ctx context.Context, s *store.Store) (report CheckReport, err error) {
+//
+// The time it takes grows with the entries and no faster: each is read once and looked up once by its key. progress is told after each
+// page of a log how far it is; nil: nobody is.
+func Check(ctx context.Context, s *store.Store, progress func(CheckReport)) (report CheckReport, err error) {
 	if err := s.View(ctx, report.deadlines); err != nil {
 		return report, err
 	}
-	var after chat.ConversationID
-	for {
-		var ids []chat.ConversationID
-		if err := s.View(ctx, func(tx *store.Tx) (err error) {
-			ids, err = tx.ConversationIDs(after, 1000)
-			return err
-		}); err != nil || len(ids) == 0 {
-			return report, err
-		}
-		for _, id := range ids {
-			r := replay{id: id}
-			if err := s.View(ctx, r.run); err != nil {
-				return report, err
+	err = eachConversation(ctx, s, func(id chat.ConversationID) error {
+		r := replay{id: id, page: func(seq uint64) {
+			if progress != nil {
+				progress(CheckReport{Conversations: report.Conversations, Entries: report.Entries + seq})
 			}
-			report.Conversations++
-			report.Entries += r.seq
-			report.Problems = append(report.Problems, r.problems...)
+		}}
+		if err := s.View(ctx, r.run); err != nil {
+			return err
 		}
-		after = ids[len(ids)-1]
-	}
+		report.Conversations++
+		report.Entries += r.seq
+		report.Problems = append(report.Problems, r.problems...)
+		return nil
+	})
+	return report, err
 }
 
 // deadlines looks for those that fit no entry, and counts those that are over: a server that stood still has some, and does them when
@@ -73,6 +71,7 @@ type replay struct {
 	epochSeq uint64
 	people   map[string]bool // handles with a leaf
 	problems []string
+	page     func(seq uint64) // called after each page
 }
 
 func (r *replay) wrong(format string, a ...any) {
@@ -104,6 +103,7 @@ func (r *replay) run(tx *store.Tx) error {
 				return err
 			}
 		}
+		r.page(r.seq)
 	}
 	return errors.Join(r.register(tx), r.members(tx), r.welcomes(tx))
 }
@@ -137,7 +137,11 @@ func (r *replay) step(e *store.Entry) bool {
 			return false
 		}
 		r.group = g
-	case api.KindMessage, api.KindPost, api.KindTakeBack:
+	case api.KindMessage:
+		if epoch, err := checkMessage(r.id, e.Body); !e.Tombstone && (err != nil || epoch != e.Epoch) {
+			r.wrong("entry %d is no message of this conversation and epoch", e.Seq)
+		}
+	case api.KindPost, api.KindTakeBack:
 	default:
 		r.wrong("entry %d is of unknown kind %d", e.Seq, kind)
 	}

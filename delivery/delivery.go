@@ -152,6 +152,14 @@ func failed(err error) error {
 	return chat.Wrap(chat.Internal, err, "the server could not read or write its store")
 }
 
+// unwritten is what a sender hears of a batch that failed: of the disk, or that it failed.
+func unwritten(err error) error {
+	if store.DiskError(err) != nil {
+		return err
+	}
+	return chat.Wrap(chat.Unavailable, err, "the server could not write: send it again with the same key")
+}
+
 // view reads the store and gives errors a kind.
 func (s *Service) view(ctx context.Context, fn func(*store.Tx) error) error {
 	return failed(s.Store.View(ctx, fn))

@@ -173,10 +173,11 @@ func TestTenThousandAtOnce(t *testing.T) {
 	alice := w.person("alice")
 	id := w.found(alice)
 	const n = 10_000
+	old := w.seal(alice, "long ago")
 	must(t, w.Store.AppendBatch(context.Background(), func(b *store.Batch) error {
 		for seq := uint64(1); seq <= n; seq++ {
 			refused, err := b.Try(func(tx *store.Tx) error {
-				return errors.Join(tx.AppendEntry(store.Entry{Conversation: id, Seq: seq, Kind: uint8(api.KindMessage), At: 1, Body: []byte{byte(seq)}}),
+				return errors.Join(tx.AppendEntry(store.Entry{Conversation: id, Seq: seq, Kind: uint8(api.KindMessage), At: 1, Body: old}),
 					tx.SetDeadline(store.Deadline{Conversation: id, Seq: seq, Due: w.now.UnixMilli(), Step: store.StepTombstone}))
 			})
 			if err := errors.Join(refused, err); err != nil {
@@ -331,7 +332,7 @@ func TestCheckKnowsDeadlines(t *testing.T) {
 	alice := w.person("alice")
 	id := w.found(alice)
 	_, seq := w.expiring(alice, id, "x", time.Minute)
-	report, err := Check(context.Background(), w.Store)
+	report, err := Check(context.Background(), w.Store, nil)
 	must(t, err)
 	if len(report.Problems) != 0 || report.Overdue != 1 { // the test's clock stands in the past
 		t.Errorf("got %+v", report)
@@ -340,7 +341,7 @@ func TestCheckKnowsDeadlines(t *testing.T) {
 		must(t, w.Store.Update(context.Background(), func(tx *store.Tx) error { return tx.SetDeadline(d) }))
 	}
 	set(store.Deadline{Conversation: id, Seq: 99, Due: 1, Step: store.StepTombstone})
-	if report, err = Check(context.Background(), w.Store); err != nil || len(report.Problems) != 1 {
+	if report, err = Check(context.Background(), w.Store, nil); err != nil || len(report.Problems) != 1 {
 		t.Errorf("a deadline without its entry: %+v, %v", report, err)
 	}
 	w.sweep() // does not fall over it, and clears it away

@@ -186,7 +186,7 @@ func (s *stubborn) compare() {
 			s.w.t.Errorf("entry %d is not what was acknowledged", i+1)
 		}
 	}
-	report, err := Check(context.Background(), s.w.Store)
+	report, err := Check(context.Background(), s.w.Store, nil)
 	if err != nil || len(report.Problems) != 0 {
 		s.w.t.Errorf("check: %v, %v", report.Problems, err)
 	}

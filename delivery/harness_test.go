@@ -78,7 +78,7 @@ func (w *world) open(key ed25519.PrivateKey) {
 // close ends the service and has the store checked: every test ends with that.
 func (w *world) close() {
 	w.Service.Close()
-	report, err := Check(context.Background(), w.Store)
+	report, err := Check(context.Background(), w.Store, nil)
 	must(w.t, err)
 	for _, p := range report.Problems {
 		w.t.Errorf("check: %s", p)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"letterlock/chat"
+	"letterlock/store"
 )
 
 // Problem is the body of every refusal: problem details of RFC 9457, media type application/problem+json.
@@ -68,10 +69,11 @@ func problemOf(err error) Problem {
 	return Problem{Type: ProblemType + string(kind), Title: row.title, Status: row.status, Detail: detail}
 }
 
-// refuse answers with the problem of err and logs the cause of internal ones.
+// refuse answers with the problem of err and logs the cause where it is ours. Of a disk that takes no writes the server's log tells once,
+// not for every caller.
 func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
-	if p.Status >= http.StatusInternalServerError {
+	if p.Status >= http.StatusInternalServerError && store.DiskError(err) == nil {
 		s.Logger.Error("request failed", slog.String("route", r.Pattern), slog.Any("error", err))
 	}
 	h := w.Header()

@@ -26,13 +26,10 @@ type Subject struct {
 func (l *Ledger) Bundle(ctx context.Context, s Subject) (*proof.Bundle, error) {
 	b := &proof.Bundle{Host: l.keys.host, Account: s.Account, Handle: s.Handle, Partner: s.Partner, KeyChain: s.KeyChain,
 		LedgerVKey: l.keys.vkey, ServerKey: l.keys.ServerKey(), VRFKey: l.keys.VRFKey()}
-	err := l.store.View(ctx, func(tx *store.Tx) error {
-		log, err := l.snapshot(tx)
-		if err != nil {
-			return err
-		}
+	err := l.read(ctx, func(_ *store.Tx, log snapshot) error {
 		b.Checkpoint = string(log.Checkpoint)
-		if err := log.bundleLeaves(b, s.Agreements); err != nil {
+		err := log.bundleLeaves(b, s.Agreements)
+		if err != nil {
 			return err
 		}
 		place := proof.Place{Account: s.Account, Partner: s.Partner, Chain: proof.Control}

@@ -162,11 +162,32 @@ func LoadKeys(dir, host string) (*Keys, error) {
 		path := filepath.Join(dir, name)
 		texts[name], err = readKey(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			texts[name], err = fresh[name], writeKey(path, fresh[name])
+			texts[name], err = fresh[name], writeFile(path, []byte(fresh[name]+"\n"))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("ledger: keys: %w", err)
 		}
+	}
+	return parseKeys(host, texts)
+}
+
+// ReadKeys reads the keys of a server that was started before. Its host stands in the name of the log's key.
+func ReadKeys(dir string) (*Keys, error) {
+	texts := keyTexts{}
+	for _, name := range []string{serverFile, ledgerFile, vrfFile} {
+		text, err := readKey(filepath.Join(dir, name))
+		if err != nil {
+			return nil, chat.Wrap(chat.NotFound, err, "the folder does not hold the keys of a server")
+		}
+		texts[name] = text
+	}
+	signer, _, err := parseSigner(texts[ledgerFile])
+	if err != nil {
+		return nil, chat.Wrap(chat.Invalid, err, "%s is malformed", ledgerFile)
+	}
+	host, ok := strings.CutSuffix(signer.Name(), proof.Origin(""))
+	if !ok {
+		return nil, chat.Errorf(chat.Invalid, "%s is not of a letterlock server", ledgerFile)
 	}
 	return parseKeys(host, texts)
 }
@@ -186,23 +207,6 @@ func readKey(path string) (string, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	return strings.TrimSuffix(string(text), "\n"), err
-}
-
-// writeKey writes a file under another name, syncs it, gives it its name and syncs the folder.
-func writeKey(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // after the rename there is nothing
-	_, err = f.WriteString(text + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
 }
 
 func syncDir(dir string) error {

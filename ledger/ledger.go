@@ -36,14 +36,24 @@ type Ledger struct {
 
 	wake chan struct{} // of capacity 1: the outbox may hold something
 
-	mu        sync.Mutex
-	published chan struct{} // closed and replaced at every new checkpoint
+	published *published // nil: this process remembers nothing
+
+	mu    sync.Mutex
+	grown chan struct{} // closed and replaced at every new checkpoint
 }
 
 // Open takes up the log of the keys' host, or begins it with the leaf that announces them. A log whose stored hashes do not give
 // the root that it signed, or that announced other keys, is chat.Tampered and is not opened. Salts are drawn from rand.
 func Open(ctx context.Context, s *store.Store, keys *Keys, now func() time.Time, rand io.Reader) (*Ledger, error) {
-	l := &Ledger{store: s, keys: keys, now: now, rand: rand, wake: make(chan struct{}, 1), published: make(chan struct{})}
+	l, err := newLedger(s, keys, now, rand)
+	if err != nil {
+		return nil, err
+	}
+	return l, s.Update(ctx, l.adopt)
+}
+
+func newLedger(s *store.Store, keys *Keys, now func() time.Time, rand io.Reader) (*Ledger, error) {
+	l := &Ledger{store: s, keys: keys, now: now, rand: rand, wake: make(chan struct{}, 1), grown: make(chan struct{})}
 	var err error
 	if l.verifier, err = note.NewVerifier(keys.vkey); err != nil {
 		return nil, err
@@ -51,7 +61,7 @@ func Open(ctx context.Context, s *store.Store, keys *Keys, now func() time.Time,
 	if l.vrfKey, err = proof.NewVRFKey(keys.VRFKey()); err != nil {
 		return nil, err
 	}
-	return l, s.Update(ctx, l.adopt)
+	return l, nil
 }
 
 func (l *Ledger) origin() string { return l.keys.Ledger.Name() }

@@ -18,10 +18,9 @@ func errNotIncluded() error { return chat.Errorf(chat.NotFound, "no such entry i
 
 // Checkpoint is the newest signed checkpoint.
 func (l *Ledger) Checkpoint(ctx context.Context) (signed []byte, err error) {
-	err = l.store.View(ctx, func(tx *store.Tx) error {
-		s, err := tx.LedgerState(l.origin())
+	err = l.read(ctx, func(_ *store.Tx, s snapshot) error {
 		signed = s.Checkpoint
-		return err
+		return nil
 	})
 	return signed, err
 }
@@ -33,12 +32,8 @@ func (l *Ledger) Tile(ctx context.Context, path string) (data []byte, full bool,
 	if err != nil {
 		return nil, false, chat.Errorf(chat.Invalid, "not a tile path")
 	}
-	err = l.store.View(ctx, func(tx *store.Tx) error {
-		s, err := tx.LedgerState(l.origin())
-		if err != nil {
-			return err
-		}
-		if !covers(s.Size, tile) {
+	err = l.read(ctx, func(tx *store.Tx, s snapshot) error {
+		if !tileCovered(s.Size, tile) {
 			return errNotIncluded()
 		}
 		if tile.L < 0 {
@@ -53,8 +48,8 @@ func (l *Ledger) Tile(ctx context.Context, path string) (data []byte, full bool,
 	return data, tile.W == torchwood.TileWidth, err
 }
 
-// covers reports whether a tree of a size has a tile that wide.
-func covers(size int64, t tlog.Tile) bool {
+// tileCovered reports whether a tree of a size has a tile that wide.
+func tileCovered(size int64, t tlog.Tile) bool {
 	hashes := size
 	if t.L > 0 {
 		if t.L*torchwood.TileHeight >= 63 {
@@ -134,11 +129,7 @@ func (s snapshot) prove(leaf proof.Hash) (int64, []byte, error) {
 
 // Inclusion is the index of a leaf and its tlog-proof with the newest checkpoint; chat.NotFound if it is not in the log (yet).
 func (l *Ledger) Inclusion(ctx context.Context, leaf proof.Hash) (index int64, tlogProof []byte, err error) {
-	err = l.store.View(ctx, func(tx *store.Tx) error {
-		s, err := l.snapshot(tx)
-		if err != nil {
-			return err
-		}
+	err = l.read(ctx, func(_ *store.Tx, s snapshot) (err error) {
 		index, tlogProof, err = s.prove(leaf)
 		return err
 	})
@@ -171,11 +162,7 @@ func (l *Ledger) Wait(ctx context.Context, leaf proof.Hash) (int64, []byte, erro
 
 // Consistency proves that the tree of size to contains the tree of size from.
 func (l *Ledger) Consistency(ctx context.Context, from, to int64) (list []proof.Hash, err error) {
-	err = l.store.View(ctx, func(tx *store.Tx) error {
-		s, err := l.snapshot(tx)
-		if err != nil {
-			return err
-		}
+	err = l.read(ctx, func(_ *store.Tx, s snapshot) error {
 		if from < 1 || from > to || to > s.Size {
 			return chat.Errorf(chat.Invalid, "sizes run from 1 to %d, the smaller one first", s.Size)
 		}
@@ -198,18 +185,14 @@ const maxPage = 200
 // Records reads records of a chain from the place's number on, at most limit (and never more than 200), all with proofs to one
 // checkpoint.
 func (l *Ledger) Records(ctx context.Context, from proof.Place, limit int) (page []Proven, err error) {
-	err = l.store.View(ctx, func(tx *store.Tx) error {
-		page, err = l.records(tx, from, min(max(limit, 1), maxPage))
+	err = l.read(ctx, func(tx *store.Tx, s snapshot) (err error) {
+		page, err = s.records(tx, from, min(max(limit, 1), maxPage))
 		return err
 	})
 	return page, err
 }
 
-func (l *Ledger) records(tx *store.Tx, from proof.Place, limit int) ([]Proven, error) {
-	s, err := l.snapshot(tx)
-	if err != nil {
-		return nil, err
-	}
+func (s snapshot) records(tx *store.Tx, from proof.Place, limit int) ([]Proven, error) {
 	rows, err := tx.LedgerRecords(storeChain(from), from.N, limit)
 	if err != nil {
 		return nil, err

@@ -56,6 +56,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		case chat.Is(err, chat.Tampered):
 			w.log.Error("the ledger stops", "error", err)
 			return err
+		case store.DiskError(err) != nil: // the store's watcher says so, once
 		case err != nil:
 			w.log.Warn("the ledger could not append; it tries again", "error", err)
 		case n > 0:
@@ -190,13 +191,13 @@ func (l *Ledger) repeat(tx *store.Tx, t *tree, q store.LedgerQueued, hash proof.
 func (l *Ledger) announce() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	close(l.published)
-	l.published = make(chan struct{})
+	close(l.grown)
+	l.grown = make(chan struct{})
 }
 
 // news is closed at the next checkpoint that this process publishes.
 func (l *Ledger) news() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.published
+	return l.grown
 }

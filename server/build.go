@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -36,9 +38,14 @@ type parts struct {
 // build makes every part and introduces them to each other, from the disk upwards.
 func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error) {
 	p := &parts{metrics: newMetrics()}
-	keys, err := ledger.LoadKeys(filepath.Join(c.DataDir, "keys"), public.Host)
+	keys, err := ledger.LoadKeys(filepath.Join(c.DataDir, keysName), public.Host)
 	if err != nil {
 		return nil, err
+	}
+	if c.Database == "" {
+		if err := lostDatabase(c.DataDir); err != nil {
+			return nil, err
+		}
 	}
 	if p.store, err = openStore(ctx, c.DataDir, c.Database); err != nil {
 		return nil, err
@@ -48,7 +55,8 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 			p.store.Close()
 		}
 	}()
-	log, err := ledger.Open(ctx, p.store, keys, c.Now, rand.Reader)
+	disk := watchDisk(p.store, c.DataDir, c.Logger)
+	log, err := ledger.OpenPublished(ctx, p.store, keys, filepath.Join(c.DataDir, publishedName), c.Now, rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +81,7 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 		}
 	})
 	p.jobs = append(p.jobs, giveMemoryBack, permission.Run, p.delivery.RunSweep, hourly(c.Logger, "sessions", accounts.Sweep), hourly(c.Logger, "tokens", tokens.Sweep))
-	p.handler = withHealth(httpd.New(httpd.Config{PublicURL: public.String(),
+	p.handler = disk.health(httpd.New(httpd.Config{PublicURL: public.String(),
 		Accounts: accounts, Conversations: p.delivery, Permission: permission, Inbox: permission, Links: reports,
 		Sessions: accounts, Agents: tokens, OAuth: tokens.Handler(), Log: ledger.Handler(log, httpd.Refuser(c.Logger)), Live: p.delivery.Open,
 		Logger: c.Logger, Now: c.Now, ExemptLoopback: c.ExemptLoopback}))
@@ -81,16 +89,19 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	p.metrics.routes(admin)
 	httpd.RouteAdmin(admin, permission, c.Logger)
 	httpd.RouteAccountAdmin(admin, accounts, c.Logger)
-	p.adminHandler = withHealth(admin)
+	p.adminHandler = disk.health(admin)
 	return p, nil
 }
 
-// withHealth answers /healthz: the process lives and takes requests.
-func withHealth(next http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
-	mux.Handle("/", next)
-	return mux
+// lostDatabase refuses to begin an empty database where a ledger was published.
+func lostDatabase(dir string) error {
+	_, gone := os.Stat(filepath.Join(dir, databaseName))
+	_, err := os.Stat(filepath.Join(dir, publishedName))
+	if err == nil && errors.Is(gone, fs.ErrNotExist) {
+		return chat.Errorf(chat.Tampered, "the database of this server is gone (%s), and its ledger was published: bring the file back, or run letterlock restore BACKUP "+
+			"--data %s", filepath.Join(dir, databaseName), dir)
+	}
+	return nil
 }
 
 // buildPermission introduces inbox and oauth to each other and to delivery: inbox asks oauth about consent requests and ends its tokens, oauth asks

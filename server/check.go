@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"golang.org/x/mod/sumdb/note"
 
 	"letterlock/chat"
 	"letterlock/delivery"
@@ -17,29 +15,57 @@ import (
 	"letterlock/store/sqlite"
 )
 
+// The names of what a data folder holds.
+const (
+	databaseName  = "letterlock.db"
+	keysName      = "keys"
+	publishedName = "published" // the newest checkpoint that was shown to anybody (spec/ledger.md section 9)
+	lockName      = "lock"
+	socketName    = "admin.sock"
+)
+
+// Progress is told how far a long work is: what is being done, how much of how much (total 0: not known), and of what.
+type Progress func(what string, done, total int64, unit string)
+
+// CheckOptions say how much Check reads.
+type CheckOptions struct {
+	Database string   // as in Config
+	Quick    bool     // heads and ends alone
+	Progress Progress // nil: nobody is told
+}
+
 // CheckReport is what a check of a data folder has verified, and what it found wrong.
 type CheckReport struct {
 	delivery.CheckReport
+	Quick  bool               `json:"quick"`
 	Ledger ledger.CheckReport `json:"ledger"`
 }
 
-// Check verifies a data folder that no server holds, with its database (as in Config): the file, every conversation replayed from its
-// founding, the whole ledger. What is wrong stands in the report's Problems; an error means that it could not be checked.
-func Check(ctx context.Context, dataDir, database string) (report CheckReport, err error) {
-	needed := filepath.Join(dataDir, "keys")
-	if database == "" {
-		needed = databaseFile(dataDir)
+// Check verifies a data folder that no server holds, with its database: the file, every conversation replayed from its founding, the
+// whole ledger, and that it leads to the checkpoint that was published. Quick, it looks at the file's pages, the ends of the
+// conversations and the head of the ledger. What is wrong stands in the report's Problems; an error means that it could not be checked.
+func Check(ctx context.Context, dataDir string, o CheckOptions) (report CheckReport, err error) {
+	needed := databaseName
+	if o.Database != "" {
+		needed = keysName
 	}
-	if _, err := os.Stat(needed); err != nil {
+	if _, err := os.Stat(filepath.Join(dataDir, needed)); err != nil {
 		return report, chat.Wrap(chat.NotFound, err, "there is no data folder of a server at %s", dataDir)
 	}
-	lock, err := takeLock(filepath.Join(dataDir, "lock"))
+	lock, err := takeLock(filepath.Join(dataDir, lockName))
 	if err != nil {
 		return report, err
 	}
 	defer lock.Close()
-	if database == "" {
-		broken, err := sqlite.CheckFile(ctx, databaseFile(dataDir))
+	return check(ctx, dataDir, o)
+}
+
+// check is Check for whoever holds the folder.
+func check(ctx context.Context, dir string, o CheckOptions) (report CheckReport, err error) {
+	report.Quick = o.Quick
+	if o.Database == "" {
+		o.tell("reading the pages of the database", 0, 0, "")
+		broken, err := sqlite.CheckFile(ctx, databaseFile(dir), o.Quick)
 		if err != nil {
 			return report, fmt.Errorf("check: database: %w", err)
 		}
@@ -48,42 +74,61 @@ func Check(ctx context.Context, dataDir, database string) (report CheckReport, e
 			return report, nil
 		}
 	}
-	s, err := openStore(ctx, dataDir, database)
+	s, err := openStore(ctx, dir, o.Database)
 	if err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	keys, err := presentKeys(filepath.Join(dataDir, "keys"))
-	if err != nil {
-		return report, err
-	}
-	return report, report.read(ctx, s, keys)
+	return report, report.read(ctx, s, dir, o)
 }
 
-// read checks what a store holds.
-func (r *CheckReport) read(ctx context.Context, s *store.Store, keys *ledger.Keys) (err error) {
-	if r.CheckReport, err = delivery.Check(ctx, s); err != nil {
+// read checks what a store holds, by the keys and the published checkpoint in dir.
+func (r *CheckReport) read(ctx context.Context, s *store.Store, dir string, o CheckOptions) (err error) {
+	conversations := delivery.Check
+	if o.Quick {
+		conversations = delivery.CheckQuick
+	}
+	r.CheckReport, err = conversations(ctx, s, func(r delivery.CheckReport) {
+		o.tell("reading conversations", int64(r.Entries), 0, "entries")
+	})
+	if err != nil {
 		return err
 	}
-	if r.Ledger, err = ledger.Check(ctx, s, keys); err != nil {
+	return r.checkLedger(ctx, s, dir, o)
+}
+
+func (r *CheckReport) checkLedger(ctx context.Context, s *store.Store, dir string, o CheckOptions) error {
+	keys, err := ledger.ReadKeys(filepath.Join(dir, keysName))
+	if err != nil {
+		return err
+	}
+	o.tell("the ledger", 0, 0, "")
+	of := ledger.Check
+	if o.Quick {
+		of = ledger.CheckQuick
+	}
+	if r.Ledger, err = of(ctx, s, keys); err != nil {
 		r.Problems = append(r.Problems, err.Error())
+	}
+	published, err := os.ReadFile(filepath.Join(dir, publishedName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = ledger.Covers(ctx, s, keys, published)
+	}
+	if err != nil {
+		r.Problems = append(r.Problems, "ledger check: "+err.Error())
 	}
 	return nil
 }
 
-// presentKeys reads the keys of a server that was started before. Its host stands in the name of the log's key.
-func presentKeys(dir string) (*ledger.Keys, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "ledger.key"))
-	if err != nil {
-		return nil, chat.Wrap(chat.NotFound, err, "the folder holds no keys of a server")
+func (o CheckOptions) tell(what string, done, total int64, unit string) {
+	o.Progress.tell(what, done, total, unit)
+}
+
+func (p Progress) tell(what string, done, total int64, unit string) {
+	if p != nil {
+		p(what, done, total, unit)
 	}
-	signer, err := note.NewSigner(strings.TrimSpace(string(text)))
-	if err != nil {
-		return nil, chat.Errorf(chat.Invalid, "ledger.key is malformed")
-	}
-	host, ok := strings.CutSuffix(signer.Name(), "/letterlock")
-	if !ok {
-		return nil, chat.Errorf(chat.Invalid, "ledger.key is not of a letterlock server")
-	}
-	return ledger.LoadKeys(dir, host)
 }

@@ -18,11 +18,11 @@ type Compacted struct {
 
 // Compact gives the room that deleted messages left in the database file back to the disk. No server may hold the folder.
 func Compact(ctx context.Context, dataDir string) (c Compacted, err error) {
-	path := filepath.Join(dataDir, "letterlock.db")
+	path := filepath.Join(dataDir, databaseName)
 	if _, err := os.Stat(path); err != nil {
 		return c, chat.Wrap(chat.NotFound, err, "there is no data folder of a server at %s", dataDir)
 	}
-	lock, err := takeLock(filepath.Join(dataDir, "lock"))
+	lock, err := takeLock(filepath.Join(dataDir, lockName))
 	if err != nil {
 		return c, err
 	}

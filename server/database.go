@@ -22,4 +22,4 @@ func openStore(ctx context.Context, dataDir, database string) (*store.Store, err
 	return postgres.OpenAlone(ctx, database)
 }
 
-func databaseFile(dataDir string) string { return filepath.Join(dataDir, "letterlock.db") }
+func databaseFile(dataDir string) string { return filepath.Join(dataDir, databaseName) }

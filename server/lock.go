@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"os"
 	"syscall"
 
@@ -10,7 +11,13 @@ import (
 // takeLock holds a data folder for this process. The system lets go of it when the process ends, however it ends.
 func takeLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return nil, chat.Errorf(chat.Invalid, "the data folder is on a disk that is read only, and must be written to: mount it for writing (a disk with errors may have "+
+			"been made read only by the system: look into its log)")
+	case errors.Is(err, syscall.ENOSPC):
+		return nil, chat.Wrap(chat.Unavailable, err, "the disk of the data folder is full: make space")
+	case err != nil:
 		return nil, chat.Wrap(chat.Invalid, err, "the data folder cannot be used")
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {

@@ -39,7 +39,7 @@ func Migrate(ctx context.Context, dataDir, address string, tell func(move.Progre
 	if _, err := os.Stat(databaseFile(dataDir)); err != nil {
 		return r, chat.Wrap(chat.NotFound, err, "there is no data folder of a server at %s", dataDir)
 	}
-	lock, err := takeLock(filepath.Join(dataDir, "lock"))
+	lock, err := takeLock(filepath.Join(dataDir, lockName))
 	if err != nil {
 		return r, err
 	}
@@ -65,12 +65,12 @@ func Migrate(ctx context.Context, dataDir, address string, tell func(move.Progre
 
 // move is Migrate on a folder that was not moved yet.
 func (r *MigrateReport) move(ctx context.Context, dataDir, address string, tell func(move.Progress)) (err error) {
-	keys, err := presentKeys(filepath.Join(dataDir, "keys"))
+	keys, err := ledger.ReadKeys(filepath.Join(dataDir, keysName))
 	if err != nil {
 		return err
 	}
 	tell(move.Progress{Step: "checking the file"})
-	broken, err := sqlite.CheckFile(ctx, databaseFile(dataDir))
+	broken, err := sqlite.CheckFile(ctx, databaseFile(dataDir), false)
 	if err != nil {
 		return fmt.Errorf("migrate: database: %w", err)
 	}
@@ -98,7 +98,7 @@ func (r *MigrateReport) move(ctx context.Context, dataDir, address string, tell 
 		return err
 	}
 	tell(move.Progress{Step: "checking the copy"})
-	if err := r.verify(ctx, source, address, keys); err != nil {
+	if err := r.verify(ctx, source, dataDir, address, keys); err != nil {
 		return err
 	}
 	if err := endMark(dataDir); err != nil {
@@ -108,13 +108,13 @@ func (r *MigrateReport) move(ctx context.Context, dataDir, address string, tell 
 }
 
 // verify checks the copy as letterlock check does, and that both sides publish the same ledger.
-func (r *MigrateReport) verify(ctx context.Context, source *store.Store, address string, keys *ledger.Keys) (err error) {
+func (r *MigrateReport) verify(ctx context.Context, source *store.Store, dataDir, address string, keys *ledger.Keys) (err error) {
 	copied, err := postgres.Open(ctx, address)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, copied.Close()) }()
-	if err := r.Check.read(ctx, copied, keys); err != nil {
+	if err := r.Check.read(ctx, copied, dataDir, CheckOptions{}); err != nil {
 		return err
 	}
 	if err := sound(r.Check.Problems, "what the data folder holds"); err != nil {

@@ -85,7 +85,7 @@ func TestMigrate(t *testing.T) {
 	if _, err := migrate(t, c, storetest.Postgres(t)); !chat.Is(err, chat.Exists) {
 		t.Errorf("a move to somewhere else: %v", err)
 	}
-	report, err := Check(t.Context(), c.DataDir, url)
+	report, err := Check(t.Context(), c.DataDir, CheckOptions{Database: url})
 	must(t, err)
 	if len(report.Problems) != 0 || report.Conversations != 2 {
 		t.Errorf("check: %+v", report)
@@ -129,7 +129,7 @@ func TestMigrateRefusesRows(t *testing.T) {
 	if _, err := migrate(t, c, other.Database); !chat.Is(err, chat.Exists) || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("got %v", err)
 	}
-	report, err := Check(t.Context(), other.DataDir, other.Database)
+	report, err := Check(t.Context(), other.DataDir, CheckOptions{Database: other.Database})
 	if err != nil || report.Conversations != 1 || len(report.Problems) != 0 {
 		t.Errorf("check: %+v, %v", report, err)
 	}

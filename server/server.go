@@ -72,7 +72,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := os.MkdirAll(s.config.DataDir, 0o700); err != nil {
 		return chat.Wrap(chat.Invalid, err, "the data folder cannot be made")
 	}
-	if s.lock, err = takeLock(filepath.Join(s.config.DataDir, "lock")); err != nil {
+	if s.lock, err = takeLock(filepath.Join(s.config.DataDir, lockName)); err != nil {
 		return err
 	}
 	if s.config.Database == "" {
@@ -86,7 +86,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.public, err = publicURL(s.config, s.listener.Addr()); err != nil {
 		return err
 	}
-	if s.admin, err = listenAdmin(filepath.Join(s.config.DataDir, "admin.sock")); err != nil {
+	if s.admin, err = listenAdmin(filepath.Join(s.config.DataDir, socketName)); err != nil {
 		return err
 	}
 	s.parts, err = build(ctx, s.config, s.public)

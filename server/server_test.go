@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -73,7 +74,7 @@ func TestAWholeServerFromStartToCheck(t *testing.T) {
 	if !chat.Is(err, chat.Unavailable) {
 		t.Errorf("a second server on the same folder: %v", err)
 	}
-	if _, err := Check(ctx, dir, c.Database); !chat.Is(err, chat.Unavailable) {
+	if _, err := Check(ctx, dir, CheckOptions{Database: c.Database}); !chat.Is(err, chat.Unavailable) {
 		t.Errorf("a check beside a running server: %v", err)
 	}
 	pair, err := bench.NewPair(ctx, bench.At(s.URL()))
@@ -113,7 +114,7 @@ func TestAWholeServerFromStartToCheck(t *testing.T) {
 	if !chat.Is(err, chat.Unavailable) {
 		t.Errorf("the stream ended with %v", err)
 	}
-	report, err := Check(ctx, dir, c.Database)
+	report, err := Check(ctx, dir, CheckOptions{Database: c.Database})
 	if err != nil || len(report.Problems) != 0 || report.Conversations != 1 || report.Entries != 2 {
 		t.Errorf("check: %+v, %v", report, err)
 	}
@@ -141,6 +142,9 @@ func adminMetrics(t *testing.T, dir string) {
 	}
 }
 
+// dedupMark begins the keys of TestCheckFindsWhatIsWrong.
+var dedupMark = []byte("dedupkeyofatest")
+
 // TestOneServerOnADatabase: another data folder does not make it another database.
 func TestOneServerOnADatabase(t *testing.T) {
 	c := config(t)
@@ -154,7 +158,7 @@ func TestOneServerOnADatabase(t *testing.T) {
 		t.Errorf("a second server on the same database: %v", err)
 	}
 	must(t, stop())
-	if report, err := Check(t.Context(), c.DataDir, c.Database); err != nil || len(report.Problems) != 0 || report.Conversations != 1 {
+	if report, err := Check(t.Context(), c.DataDir, CheckOptions{Database: c.Database}); err != nil || len(report.Problems) != 0 || report.Conversations != 1 {
 		t.Errorf("check: %+v, %v", report, err)
 	}
 	other.DataDir, other.Database = shortDir(t), "letterlock.db"
@@ -170,56 +174,99 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 	s, stop := running(t, c)
 	pair, err := bench.NewPair(t.Context(), bench.At(s.URL()))
 	must(t, err)
-	for range 3 {
-		key := chat.NewToken()
-		_, err := pair.A.SendMessage(t.Context(), pair.Conversation, api.Message{Message: pair.Message(50, 0), DedupKey: key[:16]})
+	for i := range 3 {
+		key := append(bytes.Clone(dedupMark), byte(i))
+		_, err := pair.A.SendMessage(t.Context(), pair.Conversation, api.Message{Message: pair.Message(50, 0), DedupKey: key})
 		must(t, err)
 	}
 	must(t, pair.Commit(t.Context()))
 	must(t, stop())
 	whole, err := os.ReadFile(filepath.Join(dir, "letterlock.db"))
 	must(t, err)
-	for what, damage := range map[string]string{
-		"an entry is gone":          `DELETE FROM entries WHERE seq = 3`,
-		"the last entry is gone":    `DELETE FROM entries WHERE seq = 5`,
-		"an entry of another epoch": `UPDATE entries SET epoch = 7 WHERE seq = 3`,
-		"an unknown kind":           `UPDATE entries SET kind = 9 WHERE seq = 3`,
-		"a commit that is another":  `UPDATE entries SET body = x'00' WHERE seq = 5`,
-		"a commit as a tombstone":   `UPDATE entries SET tombstone = 1 WHERE seq = 1`,
-		"the register's epoch":      `UPDATE conversations SET epoch = 1`,
-		"when the epoch began":      `UPDATE conversations SET epoch_seq = 1`,
-		"the roster":                `UPDATE conversations SET roster = (SELECT substr(roster, 1, 200) FROM conversations)`,
-		"the founding":              `UPDATE conversations SET founding = x'0001'`,
-		"a removal of nobody":       `UPDATE conversations SET waiting = x'00000040'`,
-		"a member is gone":          `DELETE FROM members WHERE account = (SELECT MIN(account) FROM members)`,
-		"a member's list":           `DELETE FROM account_conversations WHERE account = (SELECT MIN(account) FROM account_conversations)`,
-		"a mailbox":                 `DELETE FROM mailboxes`,
-		"a Welcome of no commit":    `UPDATE welcomes SET seq = 99`,
-		"the ledger's records":      `DELETE FROM ledger_leaves WHERE 1=1`,
+	// What each damage needs to be found: a quick look, or everything replayed.
+	for what, c := range map[string]struct {
+		damage string
+		quick  bool
+	}{
+		"an entry is gone":          {`DELETE FROM entries WHERE seq = 3`, false},
+		"the last but one is gone":  {`DELETE FROM entries WHERE seq = 4`, true},
+		"the last entry is gone":    {`DELETE FROM entries WHERE seq = 5`, true},
+		"every entry is gone":       {`DELETE FROM entries`, true},
+		"an entry twice":            {`INSERT INTO entries SELECT conversation, 6, kind, epoch, at, account, device, NULL, tombstone, body, extra FROM entries WHERE seq = 3`, true},
+		"an entry of another epoch": {`UPDATE entries SET epoch = 7 WHERE seq = 3`, false},
+		"an unknown kind":           {`UPDATE entries SET kind = 9 WHERE seq = 3`, false},
+		"another's message":         {`UPDATE entries SET body = x'00' || body WHERE seq = 3`, false},
+		"a commit that is another":  {`UPDATE entries SET body = x'00' WHERE seq = 5`, false},
+		"a commit as a tombstone":   {`UPDATE entries SET tombstone = 1 WHERE seq = 1`, false},
+		"the register's epoch":      {`UPDATE conversations SET epoch = 1`, true},
+		"when the epoch began":      {`UPDATE conversations SET epoch_seq = 1`, true},
+		"half the roster":           {`UPDATE conversations SET roster = (SELECT substr(roster, 1, 200) FROM conversations)`, true},
+		"the founding":              {`UPDATE conversations SET founding = x'0001'`, false},
+		"a removal of nobody":       {`UPDATE conversations SET waiting = x'00000040'`, false},
+		"a member is gone":          {`DELETE FROM members WHERE account = (SELECT MIN(account) FROM members)`, false},
+		"a member's list":           {`DELETE FROM account_conversations WHERE account = (SELECT MIN(account) FROM account_conversations)`, false},
+		"a mailbox":                 {`DELETE FROM mailboxes`, false},
+		"a Welcome of no commit":    {`UPDATE welcomes SET seq = 99`, false},
+		"the ledger's records":      {`DELETE FROM ledger_leaves WHERE 1=1`, true},
+		"the ledger's root":         {`UPDATE ledger_state SET root = zeroblob(32)`, true},
+		"the ledger's checkpoint":   {`UPDATE ledger_state SET checkpoint = substr(checkpoint, 2)`, true},
+		"the ledger's tiles":        {`UPDATE ledger_tiles SET data = zeroblob(32)`, true},
+		"a leaf that is another":    {`UPDATE ledger_leaves SET leaf = leaf || x'00'`, true},
 	} {
 		must(t, os.WriteFile(filepath.Join(dir, "letterlock.db"), whole, 0o600))
 		db, err := sql.Open("sqlite", filepath.Join(dir, "letterlock.db"))
 		must(t, err)
-		_, err = db.Exec(damage)
-		must(t, errors.Join(err, db.Close()))
-		report, err := Check(t.Context(), dir, "")
-		if err != nil {
-			t.Errorf("%s: could not be checked: %v", what, err)
-		} else if len(report.Problems) == 0 {
-			t.Errorf("%s: not found", what)
+		_, err = db.Exec(c.damage)
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatalf("%s: %v", what, err)
 		}
+		found(t, dir, what, c.quick)
 	}
-	broken := append([]byte{}, whole...)
-	for i := 8192; i < 12288 && i < len(broken); i++ {
-		broken[i] ^= 0x55
+	for what, c := range map[string]struct {
+		damage func(file []byte) []byte
+		quick  bool
+	}{
+		"one bit of a page's head": {func(b []byte) []byte { b[2*4096] ^= 0x40; return b }, true},
+		"one bit of a free count":  {func(b []byte) []byte { b[39] ^= 0x01; return b }, true},
+		"a whole page":             {func(b []byte) []byte { clear(b[2*4096 : 3*4096]); return b }, true},
+		"a page that is another": {func(b []byte) []byte {
+			at := bytes.Index(b, dedupMark) / 4096 * 4096
+			copy(b[at:at+4096], b[2*4096:])
+			return b
+		}, true},
+		"the last page cut off":  {func(b []byte) []byte { return b[:len(b)-4096] }, true},
+		"cut in the middle":      {func(b []byte) []byte { return b[:len(b)/2+100] }, true},
+		"cut in its header":      {func(b []byte) []byte { return b[:60] }, true},
+		"nothing left":           {func(b []byte) []byte { return nil }, true},
+		"another file":           {func(b []byte) []byte { return bytes.Repeat([]byte("not a database\n"), 1000) }, true},
+		"an index without a row": {withoutRow, false},
+	} {
+		must(t, os.WriteFile(filepath.Join(dir, "letterlock.db"), c.damage(bytes.Clone(whole)), 0o600))
+		found(t, dir, what, c.quick)
 	}
-	must(t, os.WriteFile(filepath.Join(dir, "letterlock.db"), broken, 0o600))
-	if report, err := Check(t.Context(), dir, ""); err == nil && len(report.Problems) == 0 {
-		t.Error("a broken page: not found")
-	}
-	if _, err := Check(t.Context(), t.TempDir(), ""); !chat.Is(err, chat.NotFound) {
+	if _, err := Check(t.Context(), t.TempDir(), CheckOptions{}); !chat.Is(err, chat.NotFound) {
 		t.Errorf("an empty folder: %v", err)
 	}
+}
+
+// found asserts that a full check finds a damage, and that a quick one does if it can.
+func found(t *testing.T, dir, what string, quick bool) {
+	t.Helper()
+	for _, o := range []CheckOptions{{Quick: true}, {}} {
+		report, err := Check(t.Context(), dir, o)
+		if err != nil {
+			t.Errorf("%s (quick %t): could not be checked: %v", what, o.Quick, err)
+		} else if got := len(report.Problems) > 0; got != (quick || !o.Quick) {
+			t.Errorf("%s (quick %t): found %q", what, o.Quick, report.Problems)
+		}
+	}
+}
+
+// withoutRow changes one bit of a dedup key in the table alone, so that its index entry leads to another row.
+func withoutRow(file []byte) []byte {
+	at := bytes.Index(file, dedupMark)
+	file[at] ^= 1
+	return file
 }
 
 func TestPlainHTTPIsForThisMachineAlone(t *testing.T) {

@@ -67,7 +67,7 @@ func (b *Batch) Try(fn func(*Tx) error) (refused, err error) {
 		return nil, err
 	}
 	if refused = fn(b.tx); refused != nil {
-		if b.tx.store.engine.Retryable(refused) {
+		if b.tx.store.engine.Retryable(refused) || b.tx.store.engine.DiskError(refused) != nil {
 			return nil, refused
 		}
 		if _, err := b.tx.exec(`ROLLBACK TO SAVEPOINT item`); err != nil {

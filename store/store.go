@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -50,6 +51,8 @@ type Engine interface {
 	Duplicate(err error) bool
 	// Away reports whether err means that the database cannot be reached now, or that the connection to it broke.
 	Away(err error) bool
+	// DiskError names what the disk did to a write that failed with err: ErrDiskFull, ErrReadOnly, ErrDiskFailed, or nil.
+	DiskError(err error) error
 	// AppendEntries writes entries in one transaction of its own, in the engine's fastest form: all of them durable when it returns
 	// nil. After an error nothing is there, unless the error came from the commit itself, which may have been saved.
 	AppendEntries(ctx context.Context, entries []Entry) error
@@ -61,6 +64,8 @@ type Engine interface {
 type Store struct {
 	engine  Engine
 	inserts [len(rowsPerInsert)]*sql.Stmt // of the hot path
+	disk    atomic.Pointer[error]         // what the last write met; nil: nothing
+	onDisk  func(error)
 }
 
 // ErrNotFound means that a row that was asked for by its key does not exist.
@@ -84,10 +89,10 @@ func Open(ctx context.Context, e Engine) (*Store, error) {
 	if err := refuseNewer(ctx, p); err != nil {
 		return nil, err
 	}
-	if _, err := p.Up(ctx); err != nil {
-		return nil, fmt.Errorf("store: migrate: %w", err)
-	}
 	s := &Store{engine: e}
+	if _, err := p.Up(ctx); err != nil {
+		return nil, s.written(fmt.Errorf("store: migrate: %w", err))
+	}
 	if err := s.prepareBatch(ctx); err != nil {
 		return nil, err
 	}
@@ -106,6 +111,9 @@ func refuseNewer(ctx context.Context, p *goose.Provider) error {
 	}
 	return nil
 }
+
+// Frozen is the store over a database that nobody writes, with the schema that it has: for looking alone, View and Close.
+func Frozen(e Engine) *Store { return &Store{engine: e} }
 
 // Close closes the engine.
 func (s *Store) Close() error { return s.engine.Close() }
@@ -127,7 +135,7 @@ func (s *Store) retry(ctx context.Context, transaction func() error) error {
 	for try := 1; ; try++ {
 		err := transaction()
 		if err == nil || !s.engine.Retryable(err) || try == maxTries {
-			return s.reached(err)
+			return s.reached(s.written(err))
 		}
 		select {
 		case <-ctx.Done():

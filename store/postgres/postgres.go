@@ -203,6 +203,20 @@ func (e *engine) Retryable(err error) bool {
 	return pgconn.SafeToRetry(err)
 }
 
+// DiskError knows disk_full (53100) and read_only_sql_transaction (25006), which a standby answers.
+func (e *engine) DiskError(err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		switch pe.Code {
+		case "53100":
+			return store.ErrDiskFull
+		case "25006":
+			return store.ErrReadOnly
+		}
+	}
+	return nil
+}
+
 // Duplicate is true for unique_violation (23505).
 func (e *engine) Duplicate(err error) bool {
 	var pe *pgconn.PgError

@@ -36,7 +36,7 @@ func startCheckpointer(path string, writer *sql.DB) *checkpointer {
 func (c *checkpointer) close() error {
 	c.stop()
 	<-c.done
-	return c.db.Close()
+	return closeDB(c.db)
 }
 
 func (c *checkpointer) run(ctx context.Context) {

@@ -48,7 +48,11 @@ func open(path, lock string, around func(driver.Conn) driver.Conn) *sql.DB {
 	q := url.Values{"_txlock": {lock}, "_pragma": {
 		"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "cache_size(-16384)", "busy_timeout(10000)", "foreign_keys(ON)", "secure_delete(ON)", "temp_store(MEMORY)",
 	}}
-	return sql.OpenDB(connector{"file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode(), around})
+	return sql.OpenDB(connector{uri(path, q), around})
+}
+
+func uri(path string, q url.Values) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
 
 // connector makes the connections of a pool.
@@ -76,8 +80,23 @@ func (e *engine) Migrations(files fs.FS) (*goose.Provider, error) {
 }
 
 func (e *engine) Close() error {
+	var err error
+	if e.hot.on != nil { // its statements end while nobody else ends their connection
+		err = e.endStatements()
+	}
+	if e.checkpointer != nil { // a copy that nobody writes has none
+		err = errors.Join(err, e.checkpointer.close())
+	}
+	return errors.Join(err, closeDB(e.reader), closeDB(e.writer))
+}
+
+func (e *engine) endStatements() error {
+	conn, err := e.writer.Conn(context.Background())
+	if err != nil {
+		return err
+	}
 	e.hot.close()
-	return errors.Join(e.checkpointer.close(), e.reader.Close(), e.writer.Close())
+	return conn.Close()
 }
 
 // Retryable is true for SQLITE_BUSY (5) and SQLITE_LOCKED (6) and their extended codes.
@@ -94,27 +113,6 @@ func (e *engine) Duplicate(err error) bool {
 
 // Away is never true: the file is here.
 func (e *engine) Away(error) bool { return false }
-
-// CheckFile asks SQLite whether the file at path is whole: pages, indexes, and that each index entry has its row. It says what is not.
-func CheckFile(ctx context.Context, path string) (problems []string, err error) {
-	db := open(path, "deferred", nil)
-	defer db.Close()
-	rows, err := db.QueryContext(ctx, "PRAGMA integrity_check(20)")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var line string
-		if err := rows.Scan(&line); err != nil {
-			return nil, err
-		}
-		if line != "ok" {
-			problems = append(problems, line)
-		}
-	}
-	return problems, rows.Err()
-}
 
 // Compact writes the file at path anew without the pages that nothing uses, and says how large it was and is (bytes). Nobody else may have it
 // open. It needs as much free room again as the file is large at most; a crash in between leaves the file as it was.

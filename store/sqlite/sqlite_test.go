@@ -131,7 +131,7 @@ func TestRoomComesBack(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Size() != after {
 		t.Errorf("it says %d bytes: %v, %v", after, info.Size(), err)
 	}
-	if problems, err := sqlite.CheckFile(ctx, path); err != nil || len(problems) > 0 {
+	if problems, err := sqlite.CheckFile(ctx, path, false); err != nil || len(problems) > 0 {
 		t.Errorf("after compacting: %q, %v", problems, err)
 	}
 	if err := open(t, path).View(ctx, func(tx *store.Tx) error {
