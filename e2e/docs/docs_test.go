@@ -13,6 +13,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"letterlock/store"
+	"letterlock/store/postgres"
+	"letterlock/store/storetest"
 )
 
 var fence = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
@@ -103,8 +107,27 @@ func freePort(t *testing.T) string {
 }
 
 // TestMakeDemo runs the README's first command.
-func TestMakeDemo(t *testing.T) {
-	out, err := exec.Command("make", "-s", "-C", "../..", "demo").CombinedOutput()
+func TestMakeDemo(t *testing.T) { makeDemo(t) }
+
+// TestMakeDemoOnPostgres plays the same story on a PostgreSQL, and looks whether it was played there.
+func TestMakeDemoOnPostgres(t *testing.T) {
+	url := storetest.Postgres(t)
+	makeDemo(t, "LETTERLOCK_DATABASE="+url)
+	s, err := postgres.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.View(t.Context(), func(tx *store.Tx) error { _, err := tx.AccountOf("alice"); return err }); err != nil {
+		t.Errorf("Alice is not in the database: %v", err)
+	}
+}
+
+func makeDemo(t *testing.T, environment ...string) {
+	t.Helper()
+	cmd := exec.Command("make", "-s", "-C", "../..", "demo")
+	cmd.Env = append(os.Environ(), environment...)
+	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("All checks held")) {
 		t.Fatalf("make demo: %v\n%s", err, out)
 	}
