@@ -16,6 +16,7 @@ import (
 
 	"letterlock/bench"
 	"letterlock/chat"
+	"letterlock/store/postgres/cluster"
 )
 
 func benchCommand() *cobra.Command {
@@ -105,7 +106,8 @@ type bed struct {
 	asJSON   bool
 
 	at       bench.Target
-	process  *bench.Process // nil: somebody else's
+	process  *bench.Process   // nil: somebody else's
+	cluster  *cluster.Cluster // nil: none was started
 	progress bench.Progress
 	place    string                                       // folder of data and certificate
 	disk     func(context.Context) (bench.DiskUse, error) // nil: not known
@@ -113,7 +115,7 @@ type bed struct {
 
 func (b *bed) flags(f *pflag.FlagSet) {
 	f.StringVar(&b.server, "server", "", "public URL of a running server without rate limits (default: start one)")
-	f.StringVar(&b.database, "database", "", "database of the server that is started, as serve takes it")
+	f.StringVar(&b.database, "database", "", "database of the server that is started, as serve takes it; \"private\" starts a PostgreSQL for it (default: SQLite)")
 	f.StringVar(&b.dir, "dir", "", "folder for the server's data while it runs (default: a temporary one)")
 	f.BoolVar(&b.tls, "tls", false, "the server that is started speaks TLS, with a throw-away certificate")
 	f.BoolVar(&b.asJSON, "json", false, "print JSON")
@@ -136,9 +138,14 @@ func (b *bed) start(cmd *cobra.Command) (stop func(), err error) {
 	if b.place, err = os.MkdirTemp(b.dir, "letterlock-bench-"); err != nil {
 		return nil, chat.Wrap(chat.Invalid, err, "no folder for the server's data")
 	}
-	clear := func() { os.RemoveAll(b.place) }
+	clear := func() {
+		if b.cluster != nil {
+			b.cluster.Stop()
+		}
+		os.RemoveAll(b.place)
+	}
 	o := bench.ServerOptions{Executable: executable, DataDir: filepath.Join(b.place, "data")}
-	if err := b.prepare(&o); err != nil {
+	if err := b.prepare(cmd.Context(), &o); err != nil {
 		clear()
 		return nil, err
 	}
@@ -154,7 +161,7 @@ func (b *bed) start(cmd *cobra.Command) (stop func(), err error) {
 }
 
 // prepare settles address, certificate and database of a server that is to be started.
-func (b *bed) prepare(o *bench.ServerOptions) (err error) {
+func (b *bed) prepare(ctx context.Context, o *bench.ServerOptions) (err error) {
 	if o.Address, err = bench.FreeAddress(); err != nil {
 		return err
 	}
@@ -163,11 +170,33 @@ func (b *bed) prepare(o *bench.ServerOptions) (err error) {
 			return err
 		}
 	}
-	if b.database == "" {
+	switch b.database {
+	case "":
 		b.disk = func(context.Context) (bench.DiskUse, error) { return bench.DiskOfFolder(o.DataDir) }
-	} else {
+	case privateDatabase:
+		return b.startPostgres(ctx, o)
+	default:
 		o.Args = append(o.Args, "--database", b.database)
 	}
+	return nil
+}
+
+// privateDatabase as --database stands for a PostgreSQL that lives as long as the measurement.
+const privateDatabase = "private"
+
+func (b *bed) startPostgres(ctx context.Context, o *bench.ServerOptions) (err error) {
+	if b.cluster, err = cluster.Start(ctx, b.dir); err != nil {
+		return err
+	}
+	url, err := b.cluster.NewDatabase(ctx)
+	if err != nil {
+		return err
+	}
+	b.disk = func(ctx context.Context) (use bench.DiskUse, err error) {
+		use.Data, err = b.cluster.Size(ctx, url)
+		return use, err
+	}
+	o.Args, o.BesideCPU = append(o.Args, "--database", url), b.cluster.CPU
 	return nil
 }
 

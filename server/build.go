@@ -66,7 +66,7 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	accounts := account.New(account.Config{Server: who, Store: p.store, Verifier: proofs, Now: c.Now, Rand: rand.Reader,
 		Registration: c.Registration, MaxFriends: c.MaxFriends})
 	p.delivery = delivery.New(delivery.Config{Store: p.store, People: people{accounts}, Host: public.Host, ServerKey: keys.Server, Now: c.Now,
-		Logger: c.Logger, ObserveBatch: p.metrics.observeBatch, Limits: c.Limits})
+		Logger: c.Logger, Appenders: appenders(c.Database), ObserveBatch: p.metrics.observeBatch, Limits: c.Limits})
 	p.metrics.watch(p.delivery)
 	reports := &report.Service{Store: p.store, Ledger: log, PublicURL: public.String(), Now: c.Now, Rand: rand.Reader}
 	permission, tokens, err := buildPermission(c, p, public, keys, log, accounts, proofs, reports)
@@ -159,4 +159,12 @@ func hourly(logger *slog.Logger, what string, sweep func(context.Context) error)
 			}
 		}
 	}
+}
+
+// appenders is how many write at once: SQLite has one writer, PostgreSQL gains by a second and nothing by a third.
+func appenders(database string) int {
+	if database == "" {
+		return 1
+	}
+	return 2
 }

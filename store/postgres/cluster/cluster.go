@@ -323,6 +323,38 @@ func children(parent int) (pids []int) {
 	return pids
 }
 
+// Size is how many bytes a database takes on the disk, without the server's log.
+func (c *Cluster) Size(ctx context.Context, url string) (bytes int64, err error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	return bytes, conn.QueryRow(ctx, "SELECT pg_database_size(current_database())").Scan(&bytes)
+}
+
+// CPU is the processor time of the server with all its processes, those that ended included, by the kernel's ticks of 10 ms (proc(5):
+// utime, stime, cutime and cstime are fields 14 to 17).
+func (c *Cluster) CPU() time.Duration {
+	used := func(pid, last int) (ticks int64) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		for _, f := range fields[min(11, len(fields)):min(last, len(fields))] {
+			n, _ := strconv.ParseInt(f, 10, 64)
+			ticks += n
+		}
+		return ticks
+	}
+	ticks := used(c.server.Process.Pid, 15)
+	for _, pid := range children(c.server.Process.Pid) {
+		ticks += used(pid, 13)
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
 // Stop ends the server and removes its folder.
 func (c *Cluster) Stop() error {
 	err := c.alive.Close()
