@@ -39,7 +39,7 @@ agreements is public: it stands in the ledger. What is decided about people is n
   letterlock admin --data ./data partner stop flimmer --reason "posted advertisements"
   letterlock admin --data ./data report --partner flimmer
   letterlock admin --data ./data invite create --uses 5 --expires 14d
-  letterlock admin --data ./data account block mallory --reason "sent advertisements"`,
+  letterlock admin --data ./data account block bob --reason "sent advertisements"`,
 	}
 	c.PersistentFlags().StringVar(&f.data, "data", os.Getenv("LETTERLOCK_DATA"), "the server's data folder (LETTERLOCK_DATA)")
 	c.PersistentFlags().BoolVar(&f.json, "json", false, "answer in JSON")

@@ -93,7 +93,7 @@ func (f *adminFlags) accountCommand() *cobra.Command {
 		Use: "block HANDLE", Short: "Shut somebody out at once; nothing of theirs is deleted", Args: args(1, 1),
 		Long: `Shut somebody out at once. Their sessions end and their live connections close; they can sign in, send and read no more,
 nobody can add them to anything, and partners' calls for them are refused. Their data and their messages to others stay.`,
-		Example: "  letterlock admin --data ./data account block mallory --reason \"sent advertisements\"",
+		Example: "  letterlock admin --data ./data account block bob --reason \"sent advertisements\"",
 		RunE: func(c *cobra.Command, a []string) error {
 			return f.change(c, a[0], "/block", api.BlockAccount{Reason: reason}, "blocked", "%s is blocked.\n")
 		},
@@ -101,7 +101,7 @@ nobody can add them to anything, and partners' calls for them are refused. Their
 	block.Flags().StringVar(&reason, "reason", "", "why; the person reads it, nobody else does")
 	unblock := &cobra.Command{
 		Use: "unblock HANDLE", Short: "Let somebody in again; their devices sign in by themselves", Args: args(1, 1),
-		Example: "  letterlock admin --data ./data account unblock mallory",
+		Example: "  letterlock admin --data ./data account unblock bob",
 		RunE: func(c *cobra.Command, a []string) error {
 			return f.change(c, a[0], "/unblock", nil, "unblocked", "%s may come in again.\n")
 		},

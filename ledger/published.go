@@ -45,7 +45,7 @@ func OpenPublished(ctx context.Context, s *store.Store, keys *Keys, path string,
 	err = s.Update(ctx, func(tx *store.Tx) error {
 		if err := l.covers(tx, l.published.last); chat.Is(err, chat.Tampered) {
 			return chat.Wrap(chat.Tampered, err, "this server does not start: whoever saw its newest checkpoint (%s) would rightly take it for a liar. Bring the newest "+
-				"database back or restore a newer backup; if there is none, the log of %s cannot go on: doc/operate.md, \"When the newest database is lost\"", path, l.origin())
+				"database back or restore a newer backup; if there is none, the log of %s cannot go on: doc/operate-backup.md, \"When the newest database is lost\"", path, l.origin())
 		} else if err != nil {
 			return err
 		}

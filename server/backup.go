@@ -71,7 +71,7 @@ func hasDatabase(dir string) error {
 	}
 	if _, err := os.Stat(filepath.Join(dir, keysName)); err == nil {
 		return chat.Errorf(chat.NotFound, "%s holds keys and no database: if its server keeps the database in PostgreSQL, back that up with pg_dump or "+
-			"pg_basebackup, and the keys folder with it (doc/operate.md, \"Backup with PostgreSQL\")", dir)
+			"pg_basebackup, and the keys folder with it (doc/operate-backup.md, \"Backup with PostgreSQL\")", dir)
 	}
 	return chat.Errorf(chat.NotFound, "there is no data folder of a server at %s", dir)
 }

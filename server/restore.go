@@ -173,7 +173,7 @@ func covered(ctx context.Context, s *store.Store, keys *ledger.Keys, seen [][]by
 		if chat.Is(err, chat.Tampered) {
 			return chat.Wrap(chat.Tampered, err, "not restored: whoever saw that checkpoint would rightly take the server for a liar. Find the newest database "+
 				"or a newer backup; if there is none, the log of %s cannot go on, and a server begins anew under another public URL: "+
-				"doc/operate.md, \"When the newest database is lost\"", keys.Ledger.Name())
+				"doc/operate-backup.md, \"When the newest database is lost\"", keys.Ledger.Name())
 		}
 		if err != nil {
 			return err
