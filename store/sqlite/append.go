@@ -61,8 +61,13 @@ func (a *appender) prepare(ctx context.Context, c driver.Conn) (err error) {
 	return nil
 }
 
-// close ends the statements: a connection with open ones stays open, and with it SQLite's log.
+// close ends the statements: a connection with open ones stays open, and with it SQLite's log. Those of a connection that database/sql
+// gave up, as it does when a context ends inside a transaction, are gone with it and must not be touched.
 func (a *appender) close() {
+	if v, ok := a.on.(driver.Validator); ok && !v.IsValid() {
+		*a = appender{}
+		return
+	}
 	for _, s := range []driver.Stmt{a.begin, a.commit, a.rollback, a.insert[0], a.insert[1]} {
 		if s != nil {
 			s.Close()

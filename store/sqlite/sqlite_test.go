@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"letterlock/chat"
 	"letterlock/store"
@@ -56,6 +57,25 @@ func TestClosedWhole(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(path + "?*"); len(left) != 0 {
 		t.Errorf("beside it stand %q", left)
+	}
+}
+
+// TestAConnectionThatWasGivenUp: a context that ends inside a transaction may cost the writer its connection, and nobody more than that.
+func TestAConnectionThatWasGivenUp(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "given-up.db"))
+	id := chat.NewConversationID()
+	for seq := uint64(1); seq <= 3; seq++ {
+		e := store.Entry{Conversation: id, Seq: seq, Kind: 3, Body: []byte("body")}
+		if err := s.AppendEntries(t.Context(), []store.Entry{e}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := s.Update(ctx, func(*store.Tx) error { cancel(); time.Sleep(20 * time.Millisecond); return nil }); err == nil {
+			t.Fatal("a transaction was committed after its context had ended")
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
