@@ -42,7 +42,7 @@ func (a *appender) prepare(ctx context.Context, c driver.Conn) (err error) {
 		return nil
 	}
 	a.close()
-	*a = appender{args: make([]driver.NamedValue, rowsPerInsert*entryValues)}
+	*a = appender{on: c, args: make([]driver.NamedValue, rowsPerInsert*entryValues)}
 	for i := range a.args {
 		a.args[i].Ordinal = i + 1
 	}
@@ -54,10 +54,10 @@ func (a *appender) prepare(ctx context.Context, c driver.Conn) (err error) {
 		{&a.insert[0], insertEntries(rowsPerInsert)}, {&a.insert[1], insertEntries(1)},
 	} {
 		if *s.to, err = c.(driver.ConnPrepareContext).PrepareContext(ctx, s.sql); err != nil {
+			a.close()
 			return err
 		}
 	}
-	a.on = c
 	return nil
 }
 
@@ -88,7 +88,7 @@ func (a *appender) append(entries []store.Entry) error {
 	if err != nil {
 		// SQLite has rolled some failures back by itself; then there is no transaction, and this says so.
 		if undone := run(a.rollback, nil); undone != nil && !strings.Contains(undone.Error(), "no transaction is active") {
-			a.on = nil
+			a.close()                                          // while the connection is still ours
 			return errors.Join(driver.ErrBadConn, err, undone) // the connection is given up, and with it the transaction
 		}
 	}
