@@ -78,7 +78,7 @@ func (d *Disk) Faults(judge func(Step) Fault) {
 // Open opens the database. A store that died may still be open.
 func (d *Disk) Open(ctx context.Context) (*store.Store, error) {
 	l := &life{disk: d}
-	return sqlite.OpenAround(ctx, filepath.Join(d.dir, "letterlock.db"), func(c driver.Conn) driver.Conn { return &conn{c, l} })
+	return sqlite.OpenAround(ctx, filepath.Join(d.dir, "letterlock.db"), func(c sqlite.Conn) sqlite.Conn { return &conn{c, l} })
 }
 
 // busy is SQLITE_BUSY as SQLite says it: nobody else can make such an error.
@@ -145,7 +145,7 @@ func (l *life) step(s Step, do, instead func() error) error {
 // conn is a connection of SQLite with faults. Transactions are begun and ended by it or by statements; what ends one without a commit
 // is let through always, for a killed process leaves none open.
 type conn struct {
-	driver.Conn
+	sqlite.Conn
 	life *life
 }
 
@@ -165,13 +165,13 @@ func (c *conn) run(query string, do func() error) error {
 }
 
 func (c *conn) rollback() error {
-	_, err := c.Conn.(driver.ExecerContext).ExecContext(context.Background(), "ROLLBACK", nil)
+	_, err := c.Conn.ExecContext(context.Background(), "ROLLBACK", nil)
 	return err
 }
 
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (r driver.Result, err error) {
 	err = c.run(query, func() (err error) {
-		r, err = c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+		r, err = c.Conn.ExecContext(ctx, query, args)
 		return err
 	})
 	return r, err
@@ -180,7 +180,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	var rows driver.Rows
 	return read(c.run(query, func() (err error) {
-		rows, err = c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+		rows, err = c.Conn.QueryContext(ctx, query, args)
 		return err
 	}), &rows)
 }
@@ -194,7 +194,7 @@ func read(err error, rows *driver.Rows) (driver.Rows, error) {
 }
 
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	s, err := c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	s, err := c.Conn.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (c *conn) Prepare(query string) (driver.Stmt, error) {
 
 func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (tx driver.Tx, err error) {
 	err = c.life.step(Begin, func() (err error) {
-		tx, err = c.Conn.(driver.ConnBeginTx).BeginTx(ctx, o)
+		tx, err = c.Conn.BeginTx(ctx, o)
 		return err
 	}, nil)
 	if err != nil && tx != nil {

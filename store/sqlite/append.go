@@ -15,7 +15,6 @@ const rowsPerInsert = 16
 // appender holds the statements of the hot path on the writer's connection. It goes below database/sql, which converts and checks
 // every one of a batch's ten thousand values.
 type appender struct {
-	on                      driver.Conn // the connection that they belong to
 	begin, commit, rollback driver.Stmt
 	insert                  [2]driver.Stmt // of rowsPerInsert rows, of one
 	args                    []driver.NamedValue
@@ -28,21 +27,36 @@ func (e *engine) AppendEntries(ctx context.Context, entries []store.Entry) error
 		return err
 	}
 	defer conn.Close()
-	return conn.Raw(func(c any) error {
-		if err := e.hot.prepare(ctx, c.(driver.Conn)); err != nil {
-			return err
-		}
-		return e.hot.append(entries)
-	})
+	return conn.Raw(func(c any) error { return c.(*writerConn).append(ctx, entries) })
 }
 
-// prepare makes the statements anew where the connection is not the one of before.
-func (a *appender) prepare(ctx context.Context, c driver.Conn) (err error) {
-	if a.on == c {
-		return nil
+// writerConn is the writer's connection with the statements of the hot path. They end with it: statements that outlive their
+// connection keep SQLite's log beside the database, and ending them later is a crash.
+type writerConn struct {
+	Conn
+	hot *appender // nil: not yet prepared
+}
+
+func (c *writerConn) append(ctx context.Context, entries []store.Entry) (err error) {
+	if c.hot == nil {
+		if c.hot, err = prepare(ctx, c); err != nil {
+			return err
+		}
 	}
-	a.close()
-	*a = appender{on: c, args: make([]driver.NamedValue, rowsPerInsert*entryValues)}
+	return c.hot.append(entries)
+}
+
+// Close ends the statements and the connection. database/sql calls it once, when nobody uses the connection.
+func (c *writerConn) Close() error {
+	if c.hot != nil {
+		c.hot.close()
+		c.hot = nil
+	}
+	return c.Conn.Close()
+}
+
+func prepare(ctx context.Context, c Conn) (_ *appender, err error) {
+	a := &appender{args: make([]driver.NamedValue, rowsPerInsert*entryValues)}
 	for i := range a.args {
 		a.args[i].Ordinal = i + 1
 	}
@@ -53,27 +67,20 @@ func (a *appender) prepare(ctx context.Context, c driver.Conn) (err error) {
 		{&a.begin, "BEGIN IMMEDIATE"}, {&a.commit, "COMMIT"}, {&a.rollback, "ROLLBACK"},
 		{&a.insert[0], insertEntries(rowsPerInsert)}, {&a.insert[1], insertEntries(1)},
 	} {
-		if *s.to, err = c.(driver.ConnPrepareContext).PrepareContext(ctx, s.sql); err != nil {
+		if *s.to, err = c.PrepareContext(ctx, s.sql); err != nil {
 			a.close()
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return a, nil
 }
 
-// close ends the statements: a connection with open ones stays open, and with it SQLite's log. Those of a connection that database/sql
-// gave up, as it does when a context ends inside a transaction, are gone with it and must not be touched.
 func (a *appender) close() {
-	if v, ok := a.on.(driver.Validator); ok && !v.IsValid() {
-		*a = appender{}
-		return
-	}
 	for _, s := range []driver.Stmt{a.begin, a.commit, a.rollback, a.insert[0], a.insert[1]} {
 		if s != nil {
 			s.Close()
 		}
 	}
-	*a = appender{}
 }
 
 // append is the transaction. It takes no context: what has begun is carried through.
@@ -88,7 +95,6 @@ func (a *appender) append(entries []store.Entry) error {
 	if err != nil {
 		// SQLite has rolled some failures back by itself; then there is no transaction, and this says so.
 		if undone := run(a.rollback, nil); undone != nil && !strings.Contains(undone.Error(), "no transaction is active") {
-			a.close()                                          // while the connection is still ours
 			return errors.Join(driver.ErrBadConn, err, undone) // the connection is given up, and with it the transaction
 		}
 	}

@@ -38,7 +38,7 @@ func Backup(ctx context.Context, path, to string, progress func(done, total int6
 	if standsStill(path) {
 		q.Set("immutable", "1") // else SQLite wants to make files beside it
 	}
-	db := sql.OpenDB(connector{uri(path, q), nil})
+	db := sql.OpenDB(connector{uri(path, q), plain})
 	defer db.Close()
 	c, err := db.Conn(ctx)
 	if err != nil {
@@ -102,7 +102,7 @@ func copyPages(ctx context.Context, driver any, to string, progress func(done, t
 
 // frozen opens a file that nobody writes. Nothing is made beside it.
 func frozen(path string) *sql.DB {
-	return sql.OpenDB(connector{uri(path, url.Values{"mode": {"ro"}, "immutable": {"1"}}), nil})
+	return sql.OpenDB(connector{uri(path, url.Values{"mode": {"ro"}, "immutable": {"1"}}), plain})
 }
 
 // OpenFrozen opens a copy that nobody writes, like a backup, for looking: nothing is changed, made beside it or brought up to date.

@@ -17,7 +17,7 @@ import (
 // their order; and, unless quick, that each index entry has its row. SQLite keeps no checksums: a byte that changed inside a value is
 // for others to find.
 func CheckFile(ctx context.Context, path string, quick bool) (problems []string, err error) {
-	return checkFile(ctx, path, quick, func() *sql.DB { return open(path, "deferred", nil) })
+	return checkFile(ctx, path, quick, func() *sql.DB { return open(path, "deferred", plain) })
 }
 
 // CheckFrozen is a quick CheckFile of a copy that nobody writes: nothing is made beside it.

@@ -25,7 +25,7 @@ const (
 )
 
 func startCheckpointer(path string, writer *sql.DB) *checkpointer {
-	db := open(path, "deferred", nil)
+	db := open(path, "deferred", plain)
 	db.SetMaxOpenConns(1)
 	ctx, stop := context.WithCancel(context.Background())
 	c := &checkpointer{db: db, writer: writer, stop: stop, done: make(chan struct{})}

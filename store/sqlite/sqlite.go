@@ -20,16 +20,32 @@ import (
 
 type engine struct {
 	writer, reader *sql.DB
-	hot            appender // used by who holds the writer's connection
 	checkpointer   *checkpointer
 }
 
 // Open opens or creates the database file at path.
-func Open(ctx context.Context, path string) (*store.Store, error) { return OpenAround(ctx, path, nil) }
+func Open(ctx context.Context, path string) (*store.Store, error) {
+	return OpenAround(ctx, path, plain)
+}
+
+func plain(c Conn) Conn { return c }
+
+// Conn is all that database/sql and this package ask of a connection.
+type Conn interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.Pinger
+	driver.SessionResetter
+	driver.Validator
+}
 
 // OpenAround is Open with something around every connection, for package memory.
-func OpenAround(ctx context.Context, path string, around func(driver.Conn) driver.Conn) (*store.Store, error) {
-	e := &engine{writer: open(path, "immediate", around), reader: open(path, "deferred", around)}
+func OpenAround(ctx context.Context, path string, around func(Conn) Conn) (*store.Store, error) {
+	writer := func(c Conn) Conn { return &writerConn{Conn: around(c)} }
+	e := &engine{writer: open(path, "immediate", writer), reader: open(path, "deferred", around)}
 	e.writer.SetMaxOpenConns(1)
 	// Unlimited readers starve the writer.
 	e.reader.SetMaxOpenConns(max(1, runtime.NumCPU()-1))
@@ -44,7 +60,7 @@ func OpenAround(ctx context.Context, path string, around func(driver.Conn) drive
 	return s, nil
 }
 
-func open(path, lock string, around func(driver.Conn) driver.Conn) *sql.DB {
+func open(path, lock string, around func(Conn) Conn) *sql.DB {
 	q := url.Values{"_txlock": {lock}, "_pragma": {
 		"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "cache_size(-16384)", "busy_timeout(10000)", "foreign_keys(ON)", "secure_delete(ON)", "temp_store(MEMORY)",
 	}}
@@ -58,17 +74,17 @@ func uri(path string, q url.Values) string {
 // connector makes the connections of a pool.
 type connector struct {
 	name   string
-	around func(driver.Conn) driver.Conn // nil: nothing
+	around func(Conn) Conn
 }
 
 func (c connector) Driver() driver.Driver { return &sqlite.Driver{} }
 
 func (c connector) Connect(context.Context) (driver.Conn, error) {
 	conn, err := c.Driver().Open(c.name)
-	if err == nil && c.around != nil {
-		conn = c.around(conn)
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	return c.around(conn.(Conn)), nil
 }
 
 func (e *engine) Writer() *sql.DB { return e.writer }
@@ -81,22 +97,10 @@ func (e *engine) Migrations(files fs.FS) (*goose.Provider, error) {
 
 func (e *engine) Close() error {
 	var err error
-	if e.hot.on != nil { // its statements end while nobody else ends their connection
-		err = e.endStatements()
-	}
 	if e.checkpointer != nil { // a copy that nobody writes has none
-		err = errors.Join(err, e.checkpointer.close())
+		err = e.checkpointer.close()
 	}
 	return errors.Join(err, closeDB(e.reader), closeDB(e.writer))
-}
-
-func (e *engine) endStatements() error {
-	conn, err := e.writer.Conn(context.Background())
-	if err != nil {
-		return err
-	}
-	e.hot.close()
-	return conn.Close()
 }
 
 // Retryable is true for SQLITE_BUSY (5) and SQLITE_LOCKED (6) and their extended codes.
@@ -127,7 +131,7 @@ func Compact(ctx context.Context, path string) (before, after int64, err error) 
 		}
 		return info.Size()
 	}
-	db := open(path, "immediate", nil)
+	db := open(path, "immediate", plain)
 	db.SetMaxOpenConns(1)
 	for _, statement := range []string{"PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"} {
 		if _, err = db.ExecContext(ctx, statement); err != nil {

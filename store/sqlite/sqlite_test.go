@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"letterlock/chat"
 	"letterlock/store"
@@ -48,10 +48,20 @@ func TestAnyPath(t *testing.T) {
 func TestClosedWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "whole.db")
 	s := open(t, path)
-	e := store.Entry{Conversation: chat.NewConversationID(), Seq: 1, Kind: 3, Body: []byte("body")}
+	appendOne(t, s, chat.NewConversationID(), 1)
+	closeWhole(t, s, path)
+}
+
+func appendOne(t *testing.T, s *store.Store, id chat.ConversationID, seq uint64) {
+	t.Helper()
+	e := store.Entry{Conversation: id, Seq: seq, Kind: 3, Body: []byte("body")}
 	if err := s.AppendEntries(t.Context(), []store.Entry{e}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func closeWhole(t *testing.T, s *store.Store, path string) {
+	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,24 +70,47 @@ func TestClosedWhole(t *testing.T) {
 	}
 }
 
-// TestAConnectionThatWasGivenUp: a context that ends inside a transaction may cost the writer its connection, and nobody more than that.
+// TestAConnectionThatWasGivenUp: the writer may lose its connection at any time, as to a context that ends inside a transaction, and
+// what had been prepared on it goes with it.
 func TestAConnectionThatWasGivenUp(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "given-up.db"))
-	id := chat.NewConversationID()
-	for seq := uint64(1); seq <= 3; seq++ {
-		e := store.Entry{Conversation: id, Seq: seq, Kind: 3, Body: []byte("body")}
-		if err := s.AppendEntries(t.Context(), []store.Entry{e}); err != nil {
-			t.Fatal(err)
-		}
+	path := filepath.Join(t.TempDir(), "given-up.db")
+	opened := 0
+	s, err := sqlite.OpenAround(t.Context(), path, func(c sqlite.Conn) sqlite.Conn {
+		opened++
+		return &fickle{c, context.Background()}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const rounds = 3
+	id, before := chat.NewConversationID(), opened
+	for seq := uint64(1); seq <= rounds; seq++ {
+		appendOne(t, s, id, seq)
 		ctx, cancel := context.WithCancel(t.Context())
-		if err := s.Update(ctx, func(*store.Tx) error { cancel(); time.Sleep(20 * time.Millisecond); return nil }); err == nil {
+		if err := s.Update(ctx, func(*store.Tx) error { cancel(); return nil }); err == nil {
 			t.Fatal("a transaction was committed after its context had ended")
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
+	appendOne(t, s, id, rounds+1)
+	if opened-before < rounds {
+		t.Errorf("%d connections were made anew, and %d were given up", opened-before, rounds)
 	}
+	closeWhole(t, s, path)
 }
+
+// fickle is a connection that is of no use after the context of its transaction has ended, as SQLite's is if that interrupts a statement.
+type fickle struct {
+	sqlite.Conn
+	ctx context.Context
+}
+
+func (f *fickle) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	f.ctx = ctx
+	return f.Conn.BeginTx(ctx, o)
+}
+
+func (f *fickle) IsValid() bool { return f.ctx.Err() == nil && f.Conn.IsValid() }
 
 func open(t testing.TB, path string) *store.Store {
 	t.Helper()
