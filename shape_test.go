@@ -35,6 +35,7 @@ func TestImportsPointDown(t *testing.T) {
 		"letterlock/mls":      {"letterlock/store", "letterlock/api", "letterlock/device", "letterlock/grant"},
 		"letterlock/grant":    {"letterlock/store", "letterlock/api", "letterlock/proof", "net/http"},
 		"letterlock/proof":    {"letterlock/store", "letterlock/ledger", "net/http"},
+		"letterlock/labelmap": {"letterlock/store", "letterlock/proof", "letterlock/ledger"},
 		"letterlock/api":      {"net/http", "letterlock/store", "letterlock/device"},
 		"letterlock/device":   {"letterlock/store", "letterlock/server", "letterlock/httpd", "letterlock/vault", "net/http"},
 		"letterlock/agent":    {"letterlock/store", "letterlock/server", "letterlock/httpd", "letterlock/device"},

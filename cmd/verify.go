@@ -29,7 +29,7 @@ Exit code 0: it holds. 4: it does not. 1: the file cannot be read.`,
 			if err != nil {
 				return err
 			}
-			v, err := proof.Verify(data, proof.Policy{LedgerVKey: vkey})
+			v, err := proof.Verify(data, proof.Pins{LedgerVKey: vkey})
 			if err != nil {
 				return chat.Wrap(chat.Unproven, err, "this file proves nothing")
 			}

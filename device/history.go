@@ -195,7 +195,7 @@ func (c *Client) Proof(ctx context.Context, partner string) ([]byte, *proof.Verd
 	if err != nil {
 		return nil, nil, err
 	}
-	v, err := proof.Verify(data, proof.Policy{LedgerVKey: c.self.LedgerVKey, VRFKey: c.self.VRFKey})
+	v, err := proof.Verify(data, proof.Pins{LedgerVKey: c.self.LedgerVKey, VRFKey: c.self.VRFKey})
 	if err != nil {
 		return nil, nil, chat.Wrap(chat.Tampered, err, "the server made a bundle that does not hold")
 	}

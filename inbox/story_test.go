@@ -119,7 +119,7 @@ func TestStory(t *testing.T) {
 	w.publish()
 	file, err := w.inbox.Bundle(alice.ctx, "flimmer")
 	w.must(err)
-	v, err := proof.Verify(file, proof.Policy{LedgerVKey: w.keys.LedgerVKey()})
+	v, err := proof.Verify(file, proof.Pins{LedgerVKey: w.keys.LedgerVKey()})
 	w.must(err)
 	if len(v.Findings) != 0 || len(v.Grants) != 2 || len(v.Reads) != 1 {
 		t.Errorf("the verdict: %d grants, %d reads, findings %q", len(v.Grants), len(v.Reads), v.Findings)

@@ -775,7 +775,7 @@ func TestBundleOfTheStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := proof.Verify(data, proof.Policy{LedgerVKey: b.keys.LedgerVKey(), VRFKey: b.keys.VRFKey()})
+	v, err := proof.Verify(data, proof.Pins{LedgerVKey: b.keys.LedgerVKey(), VRFKey: b.keys.VRFKey()})
 	if err != nil || v.Posts != maxPage+5 || len(v.Grants) != 1 || len(v.Findings) != 0 {
 		t.Fatalf("%+v, %v", v, err)
 	}

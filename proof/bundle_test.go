@@ -19,7 +19,7 @@ import (
 
 func verify(t *testing.T, data []byte) *Verdict {
 	t.Helper()
-	v, err := Verify(data, Policy{})
+	v, err := Verify(data, Pins{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func verify(t *testing.T, data []byte) *Verdict {
 func TestBundleTellsTheStory(t *testing.T) {
 	w := story(t)
 	data := w.finish()
-	v, err := Verify(data, Policy{LedgerVKey: w.vkey, VRFKey: w.vrfKey.Bytes()})
+	v, err := Verify(data, Pins{LedgerVKey: w.vkey, VRFKey: w.vrfKey.Bytes()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func flipByte(t *testing.T, data []byte, i int) {
 	for _, mask := range []byte{0x01, 0x20, 0x80} {
 		bad := bytes.Clone(data)
 		bad[i] ^= mask
-		if _, err := Verify(bad, Policy{}); err == nil {
+		if _, err := Verify(bad, Pins{}); err == nil {
 			t.Errorf("byte %d (%q) changed by %#x: accepted", i, data[max(0, i-30):i+1], mask)
 		}
 	}
@@ -121,7 +121,7 @@ func TestBundleHasOneForm(t *testing.T) {
 		"nothing":             {},
 		"too much":            make([]byte, MaxBundle+1),
 	} {
-		if _, err := Verify(bad, Policy{}); err == nil {
+		if _, err := Verify(bad, Pins{}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -131,10 +131,10 @@ func TestPins(t *testing.T) {
 	w := story(t)
 	data := w.finish()
 	_, other, _ := note.GenerateKey(w.rand, Origin(w.host))
-	if _, err := Verify(data, Policy{LedgerVKey: other}); !chat.Is(err, chat.Unproven) {
+	if _, err := Verify(data, Pins{LedgerVKey: other}); !chat.Is(err, chat.Unproven) {
 		t.Errorf("another ledger: %v", err)
 	}
-	if _, err := Verify(data, Policy{VRFKey: make([]byte, 32)}); !chat.Is(err, chat.Unproven) {
+	if _, err := Verify(data, Pins{VRFKey: make([]byte, 32)}); !chat.Is(err, chat.Unproven) {
 		t.Errorf("another VRF key: %v", err)
 	}
 }
@@ -183,7 +183,7 @@ func TestBundlesThatDoNotHold(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := story(t)
 			test.change(w)
-			_, err := Verify(w.finish(), Policy{})
+			_, err := Verify(w.finish(), Pins{})
 			expect(t, err, test.want)
 		})
 	}
@@ -238,7 +238,7 @@ func TestControlRecordsThatDoNotHold(t *testing.T) {
 			w := newWorld(t)
 			w.begin()
 			w.record(test.payload(w))
-			_, err := Verify(w.finish(), Policy{})
+			_, err := Verify(w.finish(), Pins{})
 			expect(t, err, test.want)
 		})
 	}
@@ -255,7 +255,7 @@ func TestLoggedOutOfOrder(t *testing.T) {
 	first.Index = w.add(first.Leaf)
 	w.keep(first)
 	w.keep(second)
-	_, err := Verify(w.finish(), Policy{})
+	_, err := Verify(w.finish(), Pins{})
 	expect(t, err, "before the record that it follows")
 }
 

@@ -179,7 +179,7 @@ func FuzzOpenInclusion(f *testing.F) {
 func FuzzVerify(f *testing.F) {
 	good := story(f).finish()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		v, err := Verify(data, Policy{})
+		v, err := Verify(data, Pins{})
 		if kinded(t, err); err == nil && !bytes.Equal(data, good) && len(v.Sentences) == 0 {
 			t.Fatal("a verdict without a word")
 		}

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	vrf "filippo.io/mostly-harmless/vrf-r255"
 
@@ -64,6 +65,25 @@ func (p Place) alpha() []byte {
 	return append([]byte(domainLabel+"\x00"), canon.MustMarshal(p)...)
 }
 
+// KeyPlace is where an entry of a key chain stands: what its label is computed from (spec/map.md section 5).
+type KeyPlace struct {
+	_      struct{} `cbor:",toarray"`
+	Handle string
+	N      uint64
+}
+
+func (p KeyPlace) alpha() []byte {
+	return append([]byte(domainKey+"\x00"), canon.MustMarshal(p)...)
+}
+
+// Labelled is what has a label under the VRF: Place or KeyPlace.
+type Labelled interface{ alpha() []byte }
+
+// PublicLabel is the label of the k-th public entry of a log.
+func PublicLabel(k uint64) Hash {
+	return canon.Hash(domainPublic, binary.BigEndian.AppendUint64(nil, k))
+}
+
 // VRFKey is the public key under which labels are proven.
 type VRFKey struct{ key *vrf.PublicKey }
 
@@ -95,14 +115,17 @@ type Label struct {
 }
 
 // ProveLabel computes a place's label. It is deterministic, and takes some 150 us.
-func ProveLabel(key *vrf.PrivateKey, p Place) Label {
+func ProveLabel(key *vrf.PrivateKey, p Labelled) Label {
 	pi := key.Prove(p.alpha())
 	return label(pi.Hash(), [VRFProofSize]byte(pi.Bytes()))
 }
 
-// checkLabel follows a proof to label and link.
-func checkLabel(key VRFKey, p Place, proof [VRFProofSize]byte) (Label, error) {
-	pi, err := vrf.NewProof(proof[:])
+// CheckLabel follows a proof to label and link. A proof that does not hold is chat.Unproven.
+func CheckLabel(key VRFKey, p Labelled, proof []byte) (Label, error) {
+	if len(proof) != VRFProofSize {
+		return Label{}, unproven("the VRF proof is malformed")
+	}
+	pi, err := vrf.NewProof(proof)
 	if err != nil {
 		return Label{}, chat.Wrap(chat.Unproven, err, "the VRF proof is malformed")
 	}
@@ -110,7 +133,7 @@ func checkLabel(key VRFKey, p Place, proof [VRFProofSize]byte) (Label, error) {
 	if err != nil {
 		return Label{}, chat.Wrap(chat.Unproven, err, "the VRF proof does not hold")
 	}
-	return label(beta, proof), nil
+	return label(beta, [VRFProofSize]byte(proof)), nil
 }
 
 func label(beta []byte, proof [VRFProofSize]byte) Label {

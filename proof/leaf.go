@@ -14,26 +14,41 @@ import (
 // Type is the type of a leaf.
 type Type uint8
 
-// The types of leaf. 16 (map root), 17 (key chain) and 18 (release) are reserved.
+// The types of leaf.
 const (
 	TypeAgreement  Type = 1
 	TypePersonal   Type = 2
 	TypeReport     Type = 3
 	TypePartnerEnd Type = 4
 	TypeServerKeys Type = 5
+	TypeMapRoot    Type = 16
+	TypeKeyEntry   Type = 17
+	TypeRelease    Type = 18
+	TypePolicy     Type = 19
 )
 
-// Leaf is an entry of the log: *Agreement, *Personal, *Report, *PartnerEnd or *ServerKeys.
+// Public reports whether leaves of the type are numbered public entries, which the map holds under PublicLabel (spec/map.md section 1).
+func (t Type) Public() bool {
+	switch t {
+	case TypeAgreement, TypeReport, TypePartnerEnd, TypeRelease, TypePolicy:
+		return true
+	}
+	return false
+}
+
+// Leaf is an entry of the log: *Agreement, *Personal, *Report, *PartnerEnd, *ServerKeys, *MapRoot, *KeyEntry, *Release or *Policy.
 type Leaf interface {
 	// Bytes is the encoding of the leaf: what the log holds and hashes.
 	Bytes() []byte
+	// Type is the leaf's type.
+	Type() Type
 	check() error
 }
 
 // head begins every leaf.
 type head struct {
 	Version uint8
-	Type    Type
+	Kind    Type
 }
 
 // Agreement puts a countersigned agreement (package grant) on record, in clear.
@@ -95,6 +110,39 @@ type ServerKeys struct {
 	At         int64
 }
 
+// MapRoot says what the map of the log is before it (spec/map.md section 4). It is the last entry of every published tree.
+type MapRoot struct {
+	_ struct{} `cbor:",toarray"`
+	head
+	Covers int64 // its own index: the entries before it
+	At     int64 // ms, the server's clock
+	Public uint64
+	Root   Hash
+}
+
+// KeyEntry commits to one entry of a key chain.
+type KeyEntry struct {
+	_ struct{} `cbor:",toarray"`
+	head
+	Label [32]byte
+	Entry [32]byte // SHA-256 of the entry
+}
+
+// Release puts the hash of a released file on record.
+type Release struct {
+	_ struct{} `cbor:",toarray"`
+	head
+	Name, Version string
+	SHA256        [32]byte
+}
+
+// Policy puts the witness policy on record (spec/witness.md section 3).
+type Policy struct {
+	_ struct{} `cbor:",toarray"`
+	head
+	Text string // tlog-policy
+}
+
 // LeafHash is the RFC 6962 hash of a leaf's bytes.
 func LeafHash(leaf []byte) Hash { return tlog.RecordHash(leaf) }
 
@@ -123,6 +171,37 @@ func (l *ServerKeys) Bytes() []byte {
 	l.head = head{version, TypeServerKeys}
 	return canon.MustMarshal(l)
 }
+
+func (l *MapRoot) Bytes() []byte {
+	l.head = head{version, TypeMapRoot}
+	return canon.MustMarshal(l)
+}
+
+func (l *KeyEntry) Bytes() []byte {
+	l.head = head{version, TypeKeyEntry}
+	return canon.MustMarshal(l)
+}
+
+func (l *Release) Bytes() []byte {
+	l.head = head{version, TypeRelease}
+	return canon.MustMarshal(l)
+}
+
+func (l *Policy) Bytes() []byte {
+	l.head = head{version, TypePolicy}
+	return canon.MustMarshal(l)
+}
+
+// Type implements Leaf, and so on for the other types.
+func (l *Agreement) Type() Type  { return TypeAgreement }
+func (l *Personal) Type() Type   { return TypePersonal }
+func (l *Report) Type() Type     { return TypeReport }
+func (l *PartnerEnd) Type() Type { return TypePartnerEnd }
+func (l *ServerKeys) Type() Type { return TypeServerKeys }
+func (l *MapRoot) Type() Type    { return TypeMapRoot }
+func (l *KeyEntry) Type() Type   { return TypeKeyEntry }
+func (l *Release) Type() Type    { return TypeRelease }
+func (l *Policy) Type() Type     { return TypePolicy }
 
 // ParseLeaf reads a leaf. A version or type that is not known is chat.Incompatible.
 func ParseLeaf(data []byte) (Leaf, error) {
@@ -158,6 +237,14 @@ func newLeaf(t Type) (Leaf, error) {
 		return new(PartnerEnd), nil
 	case TypeServerKeys:
 		return new(ServerKeys), nil
+	case TypeMapRoot:
+		return new(MapRoot), nil
+	case TypeKeyEntry:
+		return new(KeyEntry), nil
+	case TypeRelease:
+		return new(Release), nil
+	case TypePolicy:
+		return new(Policy), nil
 	}
 	return nil, chat.Errorf(chat.Incompatible, "leaf: type %d is not known here", t)
 }
@@ -214,6 +301,29 @@ func (l *ServerKeys) check() error {
 	}
 	_, err = NewVRFKey(l.VRFKey[:])
 	return err
+}
+
+func (l *MapRoot) check() error {
+	if l.Covers < 1 || l.At < 0 || l.Public > uint64(l.Covers) {
+		return invalid("map-root leaf: its numbers make no sense")
+	}
+	return nil
+}
+
+func (l *KeyEntry) check() error { return nil }
+
+func (l *Release) check() error {
+	if l.Name == "" || l.Version == "" || !plain(l.Name, maxLabelSize) || !plain(l.Version, maxLabelSize) {
+		return invalid("release leaf: name and version must be plain text of 1 to %d bytes", maxLabelSize)
+	}
+	return nil
+}
+
+func (l *Policy) check() error {
+	if l.Text == "" || len(l.Text) > MaxPolicy || !utf8.ValidString(l.Text) {
+		return invalid("policy leaf: the policy must be text of 1 to %d bytes", MaxPolicy)
+	}
+	return nil
 }
 
 // plain accepts text of at most so many bytes without control or direction-changing characters.

@@ -7,7 +7,7 @@
 //
 // It does no I/O, reads no clock and holds no secret but the server's signing keys while Promise and label are made. It refuses
 // every encoding but one, every record that does not follow from the one before, and every ledger that contradicts what its reader
-// remembers. It proves what is in the log, never yet that something is not: completeness comes with the map.
+// remembers. That something is not in the log it proves by the map (package labelmap), whose root is the last entry of every tree.
 package proof
 
 import "letterlock/chat"
@@ -19,6 +19,8 @@ const (
 	domainCommit  = "letterlock/commit/v1"
 	domainPromise = "letterlock/promise/v1"
 	domainReceipt = "letterlock/receipt/v1"
+	domainKey     = "letterlock/keychain-label/v1"
+	domainPublic  = "letterlock/public/v1"
 )
 
 // Limits of spec/ledger.md, in bytes or counts.
@@ -34,6 +36,8 @@ const (
 	MaxBundle     = 64 << 20
 	MaxRecords    = 1 << 16 // of a chain in a bundle
 	MaxAgreements = 64      // in a bundle
+	MaxPolicy     = 16 << 10
+	MaxHead       = 20 << 10
 
 	maxReason    = 256
 	maxLabels    = 16

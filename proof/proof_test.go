@@ -166,9 +166,11 @@ func TestLeavesRefused(t *testing.T) {
 		data []byte
 		kind chat.Kind
 	}{
-		"map root":        {typed(16), chat.Incompatible},
-		"key chain":       {typed(17), chat.Incompatible},
-		"release":         {typed(18), chat.Incompatible},
+		"unknown type":    {typed(20), chat.Incompatible},
+		"map root":        {(&MapRoot{Covers: 0}).Bytes(), chat.Invalid},
+		"more public":     {(&MapRoot{Covers: 1, Public: 2}).Bytes(), chat.Invalid},
+		"no version":      {(&Release{Name: "letterlock"}).Bytes(), chat.Invalid},
+		"no policy":       {(&Policy{}).Bytes(), chat.Invalid},
 		"version 2":       {append([]byte{good[0], 2}, good[2:]...), chat.Incompatible},
 		"short":           {good[:len(good)-1], chat.Invalid},
 		"long":            {append(bytes.Clone(good), 0), chat.Invalid},
@@ -409,7 +411,7 @@ func TestBundledCheckpointHasOneForm(t *testing.T) {
 		w.bundle.Checkpoint = bad
 		data, err := w.bundle.Bytes()
 		w.must(err)
-		if _, err := Verify(data, Policy{}); !chat.Is(err, chat.Invalid) {
+		if _, err := Verify(data, Pins{}); !chat.Is(err, chat.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

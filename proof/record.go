@@ -183,7 +183,7 @@ func (r *Record) checkAlone(key VRFKey) (Label, *Personal, error) {
 	if err != nil {
 		return Label{}, nil, err
 	}
-	l, err := checkLabel(key, r.Place, r.VRFProof)
+	l, err := CheckLabel(key, r.Place, r.VRFProof[:])
 	if err != nil {
 		return Label{}, nil, err
 	}

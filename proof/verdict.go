@@ -77,7 +77,7 @@ type ReadVerdict struct {
 }
 
 // verdict reads the verified records in the order in which the log holds them.
-func (v *verification) verdict(pins Policy) *Verdict {
+func (v *verification) verdict(pins Pins) *Verdict {
 	b := v.bundle
 	r := &reading{v: v, Verdict: &Verdict{
 		Host: b.Host, Account: b.Account, Handle: b.Handle, Partner: b.Partner, PartnerName: v.partnerName(),

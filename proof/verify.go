@@ -11,8 +11,8 @@ import (
 	"letterlock/keychain"
 )
 
-// Policy is what a verifier knows from elsewhere. Without a pin the bundle's own claim is used, and the verdict says so.
-type Policy struct {
+// Pins are what a verifier knows from elsewhere. Without a pin the bundle's own claim is used, and the verdict says so.
+type Pins struct {
 	LedgerVKey string // note verifier of the log
 	VRFKey     []byte
 }
@@ -20,7 +20,7 @@ type Policy struct {
 // Verify checks a bundle offline and says in plain sentences what it proves. An error means that the bundle proves nothing: it is
 // malformed, or a proof in it does not hold (chat.Unproven; the error names the place). A bundle that holds and shows misbehaviour
 // is no error: see Verdict.Findings.
-func Verify(data []byte, pins Policy) (*Verdict, error) {
+func Verify(data []byte, pins Pins) (*Verdict, error) {
 	b, err := ParseBundle(data)
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ type verification struct {
 }
 
 // keys checks the pins, the keys' forms and the checkpoint.
-func (v *verification) keys(pins Policy) (err error) {
+func (v *verification) keys(pins Pins) (err error) {
 	b := v.bundle
 	if pins.LedgerVKey != "" && pins.LedgerVKey != b.LedgerVKey {
 		return unproven("the bundle is about another ledger than the pinned one")
