@@ -83,7 +83,7 @@ func (p *Proof) Check(root, label Hash) (value Hash, present bool, err error) {
 		if bit(&label, b) != bit(&end.Label, b) {
 			return value, false, chat.Errorf(chat.Unproven, "the map proof of absence ends at a leaf to which the label does not lead")
 		}
-		if bit(&label, b) == 0 {
+		if bit(&end.Label, b) == 0 {
 			h = inner(b, h, sibling)
 		} else {
 			h = inner(b, sibling, h)
