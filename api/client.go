@@ -45,6 +45,23 @@ type Account struct {
 	Account chat.AccountID `json:"account"`
 	Handle  string         `json:"handle"`
 	Chain   [][]byte       `json:"chain"` // every entry from 0
+	Keys    KeyProof       `json:"keys"`
+}
+
+// KeyProof shows that a key chain is the newest (spec/map.md section 5): up to Version, which is smaller than the chain's own while entries
+// wait for the ledger.
+type KeyProof struct {
+	Head    []byte   `json:"head"` // proof.Head: the newest published checkpoint with its map root
+	Version uint64   `json:"version"`
+	Index   int64    `json:"index"`  // in the ledger, of the entry of that version; -1: the chain is not in the ledger yet, and Newest is empty
+	Newest  MapProof `json:"newest"` // the map has that entry
+	Next    MapProof `json:"next"`   // and none after it; where Index is -1 no entry 0
+}
+
+// MapProof is what the map holds under a label, with the proof of the label.
+type MapProof struct {
+	VRFProof []byte `json:"vrf_proof"`
+	Proof    []byte `json:"proof"` // labelmap.Proof
 }
 
 // AppendEntry adds an entry to one's own key chain.

@@ -86,8 +86,50 @@ type Permission interface {
 	RefuseConsent(ctx context.Context, request string) (Redirect, error)    // POST /v1/consents/{request}/refuse
 	ListGrants(ctx context.Context) (GrantList, error)                      // GET  /v1/grants
 	Records(ctx context.Context, q RecordQuery) (RecordList, error)         // GET  /v1/records?partner=&chain=&from=&limit=
+	// Completeness proves that the caller's chains have no further record.
+	Completeness(ctx context.Context, r Completeness) (CompletenessProof, error) // POST /v1/completeness
 	// Bundle is everything a stranger needs to check the caller's history with a partner offline (proof.Bundle).
 	Bundle(ctx context.Context, partner string) ([]byte, error) // GET  /v1/bundle?partner=
+}
+
+// MaxChainEnds is how many chains one call of Completeness asks for at most.
+const MaxChainEnds = 256
+
+// Completeness names the chains of the caller that are to be shown as complete.
+type Completeness struct {
+	Chains []ChainEnd `json:"chains"`
+}
+
+// ChainEnd is the record that a chain should not have.
+type ChainEnd struct {
+	Partner string `json:"partner"`
+	Chain   string `json:"chain"` // control or access
+	Next    uint64 `json:"next"`
+}
+
+// CompletenessProof says what the map holds for each chain that was asked for, in that order.
+type CompletenessProof struct {
+	Head   []byte     `json:"head"` // proof.Head
+	Chains []MapProof `json:"chains"`
+}
+
+// PublicEntries are public entries of the log from a number on (spec/map.md section 1), at most 200.
+type PublicEntries struct {
+	Head    []byte        `json:"head"` // proof.Head; it says how many there are
+	Entries []PublicEntry `json:"entries"`
+}
+
+// PublicEntry is an agreement, a report, a partner's end, a release or a policy.
+type PublicEntry struct {
+	Index int64  `json:"index"`
+	Leaf  []byte `json:"leaf"`
+	Proof []byte `json:"proof"` // labelmap.Proof
+}
+
+// Handoff is a witness policy with its place in the log (spec/witness.md section 3).
+type Handoff struct {
+	Leaf  []byte `json:"leaf"`
+	Proof []byte `json:"proof"` // tlog-proof
 }
 
 // PublicLog is the ledger as everybody may read it.
@@ -95,6 +137,8 @@ type PublicLog interface {
 	InclusionProof(ctx context.Context, leaf [32]byte, waitSeconds int) ([]byte, error) // GET  /log/proof/{leaf hash}?wait=
 	Checkpoint(ctx context.Context) ([]byte, error)                                     // GET  /log/checkpoint
 	ConsistencyProof(ctx context.Context, from, to int64) ([][32]byte, error)           // GET  /log/consistency?from=&to=
+	PublicEntries(ctx context.Context, from uint64) (PublicEntries, error)              // GET  /log/public?from=
+	Policies(ctx context.Context) ([]Handoff, error)                                    // GET  /log/policies
 }
 
 // Inbox is the partner's half: what an agent calls under one grant's token.

@@ -10,6 +10,8 @@ import (
 const (
 	maxGrantBody = 32 << 10 // a signed grant has at most 16 KiB
 	maxRecords   = 500      // of a page
+
+	maxCompletenessBody = 32 << 10 // api.MaxChainEnds chains
 )
 
 // routesPermission serves api.Permission, but for the public log, which has a handler of its own.
@@ -31,6 +33,7 @@ func (s *server) routesPermission(mux *http.ServeMux) {
 	mux.Handle("POST /v1/grants", s.authenticated(call(maxGrantBody, p.PutGrant)))
 	mux.Handle("GET /v1/grants", s.authenticated(get(func(r *http.Request) (api.GrantList, error) { return p.ListGrants(r.Context()) })))
 	mux.Handle("GET /v1/records", s.authenticated(get(s.records)))
+	mux.Handle("POST /v1/completeness", s.authenticated(call(maxCompletenessBody, p.Completeness)))
 	mux.Handle("GET /v1/bundle", s.authenticated(s.bundle))
 }
 

@@ -108,6 +108,9 @@ func (b *backend) ListGrants(context.Context) (api.GrantList, error) {
 func (b *backend) Records(_ context.Context, q api.RecordQuery) (api.RecordList, error) {
 	return note[api.RecordList](b, "records", q)
 }
+func (b *backend) Completeness(_ context.Context, r api.Completeness) (api.CompletenessProof, error) {
+	return note[api.CompletenessProof](b, "completeness", r)
+}
 func (b *backend) Bundle(_ context.Context, partner string) ([]byte, error) {
 	return note[[]byte](b, "bundle", partner)
 }
@@ -160,7 +163,11 @@ func TestEveryCallArrives(t *testing.T) {
 	b := &backend{}
 	log := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		note[int](b, r.URL.RequestURI())
-		io.WriteString(w, "[]")
+		answer := "[]"
+		if r.URL.Path == "/log/public" {
+			answer = "{}"
+		}
+		io.WriteString(w, answer)
 	})
 	s := httptest.NewUnstartedServer(nil)
 	url := "http://" + s.Listener.Addr().String()
@@ -241,6 +248,13 @@ func TestEveryCallArrives(t *testing.T) {
 	call("/log/checkpoint", err)
 	_, err = d.ConsistencyProof(ctx, 3, 4)
 	call("/log/consistency?from=3&to=4", err)
+	_, err = d.PublicEntries(ctx, 5)
+	call("/log/public?from=5", err)
+	_, err = d.Policies(ctx)
+	call("/log/policies", err)
+	ends := api.Completeness{Chains: []api.ChainEnd{{Partner: "flimmer", Chain: "access", Next: 3}}}
+	_, err = d.Completeness(ctx, ends)
+	call(line("completeness", ends), err)
 
 	_, err = a.Grant(ctx)
 	call("my grant", err)

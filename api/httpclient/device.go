@@ -275,10 +275,29 @@ func (d *Device) ConsistencyProof(ctx context.Context, from, to int64) ([][32]by
 	return proof, nil
 }
 
+// PublicEntries fetches public entries of the log from a number on.
+func (d *Device) PublicEntries(ctx context.Context, from uint64) (out api.PublicEntries, err error) {
+	q := url.Values{"from": {strconv.FormatUint(from, 10)}}
+	err = d.do(ctx, call{method: http.MethodGet, path: "/log/public", query: q, out: &out, open: true})
+	return out, err
+}
+
+// Policies fetches the witness policies that were ever in force, oldest first.
+func (d *Device) Policies(ctx context.Context) (out []api.Handoff, err error) {
+	err = d.do(ctx, call{method: http.MethodGet, path: "/log/policies", out: &out, open: true})
+	return out, err
+}
+
 // log reads from the public log, which needs no token.
 func (d *Device) log(ctx context.Context, path string, q url.Values, waitSeconds int) (text []byte, err error) {
 	err = d.do(ctx, call{method: http.MethodGet, path: path, query: q, out: &text, open: true, wait: seconds(waitSeconds)})
 	return text, err
+}
+
+// Completeness fetches the proofs that chains of the account have no further record.
+func (d *Device) Completeness(ctx context.Context, r api.Completeness) (out api.CompletenessProof, err error) {
+	err = d.do(ctx, call{method: http.MethodPost, path: "/v1/completeness", in: r, out: &out})
+	return out, err
 }
 
 // Bundle fetches everything a stranger needs to check the account's history with a partner.

@@ -140,3 +140,13 @@ func (b *between) Checkpoint(ctx context.Context) ([]byte, error) {
 func (b *between) ConsistencyProof(ctx context.Context, from, to int64) ([][32]byte, error) {
 	return b.now().ConsistencyProof(ctx, from, to)
 }
+
+func (b *between) PublicEntries(ctx context.Context, from uint64) (api.PublicEntries, error) {
+	return b.now().PublicEntries(ctx, from)
+}
+
+func (b *between) Policies(ctx context.Context) ([]api.Handoff, error) { return b.now().Policies(ctx) }
+
+func (b *between) Completeness(ctx context.Context, r api.Completeness) (api.CompletenessProof, error) {
+	return b.now().Completeness(ctx, r)
+}
