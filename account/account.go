@@ -21,6 +21,7 @@ import (
 	"letterlock/chat"
 	"letterlock/dpop"
 	"letterlock/keychain"
+	"letterlock/ledger"
 	"letterlock/store"
 )
 
@@ -40,6 +41,7 @@ type Hooks struct {
 type Config struct {
 	Server   api.Server // who this server is; its Host is the only one that accounts are taken for
 	Store    *store.Store
+	Ledger   *ledger.Ledger // takes every entry of every key chain
 	Verifier *dpop.Verifier
 	Hooks    Hooks
 	Now      func() time.Time
@@ -86,11 +88,12 @@ func (s *Service) SignUp(ctx context.Context, r api.SignUp) (api.SignedUp, error
 		if err := tx.CreateAccount(row, r.Entry); err != nil {
 			return err
 		}
-		return s.admit(tx, r.Invite)
+		return errors.Join(s.Ledger.KeyEntry(tx, up.Account, up.Handle, 0, r.Entry), s.admit(tx, r.Invite))
 	})
 	if errors.Is(err, store.ErrExists) {
 		return up, s.signedUpBefore(ctx, row)
 	}
+	s.Ledger.Notify()
 	return up, err
 }
 
@@ -115,35 +118,38 @@ func (s *Service) signedUpBefore(ctx context.Context, row store.Account) error {
 	})
 }
 
-// AccountByHandle answers with an account's key chain.
+// AccountByHandle answers with an account's key chain and the proof that it is the newest.
 func (s *Service) AccountByHandle(ctx context.Context, handle string) (a api.Account, err error) {
 	if err := chat.CheckHandle(handle); err != nil {
 		return a, err
 	}
-	return a, s.Store.View(ctx, func(tx *store.Tx) error {
-		id, err := s.find(tx, handle)
+	return s.shown(ctx, func(tx *store.Tx) (chat.AccountID, error) { return s.find(tx, handle) })
+}
+
+// AccountByID answers with an account's key chain and the proof that it is the newest.
+func (s *Service) AccountByID(ctx context.Context, id chat.AccountID) (api.Account, error) {
+	return s.shown(ctx, func(*store.Tx) (chat.AccountID, error) { return id, nil })
+}
+
+func (s *Service) shown(ctx context.Context, find func(*store.Tx) (chat.AccountID, error)) (a api.Account, err error) {
+	var chain *keychain.Chain
+	err = s.Store.View(ctx, func(tx *store.Tx) error {
+		id, err := find(tx)
 		if err != nil {
 			return err
 		}
-		a, err = s.account(tx, id)
+		chain, err = s.Chain(tx, id)
 		return err
 	})
-}
-
-// AccountByID answers with an account's key chain.
-func (s *Service) AccountByID(ctx context.Context, id chat.AccountID) (a api.Account, err error) {
-	return a, s.Store.View(ctx, func(tx *store.Tx) error {
-		a, err = s.account(tx, id)
-		return err
-	})
-}
-
-func (s *Service) account(tx *store.Tx, id chat.AccountID) (api.Account, error) {
-	chain, err := s.Chain(tx, id)
 	if err != nil {
-		return api.Account{}, err
+		return a, err
 	}
-	return api.Account{Account: id, Handle: chain.Handle(), Chain: chain.Entries()}, nil
+	n, err := s.Ledger.Newest(ctx, chain.Handle(), chain.Version())
+	if err != nil {
+		return a, err
+	}
+	return api.Account{Account: chain.Account(), Handle: chain.Handle(), Chain: chain.Entries(), Keys: api.KeyProof{
+		Head: n.Head.Bytes(), Version: n.Version, Index: n.Index, Newest: api.MapProof(n.This), Next: api.MapProof(n.Beyond)}}, nil
 }
 
 // find turns a handle into an account id.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"letterlock/chat"
 	"letterlock/dpop"
 	"letterlock/keychain"
+	"letterlock/ledger"
 	"letterlock/mls"
 	"letterlock/mls/roster"
 	"letterlock/store"
@@ -40,7 +42,7 @@ func worldOn(t *testing.T, st *store.Store) *world {
 	t.Helper()
 	w := &world{t: t, st: st, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	w.s = New(Config{
-		Server: api.Server{Host: host, PublicURL: "https://" + host}, Store: st, Verifier: dpop.NewVerifier(w.clock), Now: w.clock, Rand: rand.Reader,
+		Server: api.Server{Host: host, PublicURL: "https://" + host}, Store: st, Ledger: w.ledger(), Verifier: dpop.NewVerifier(w.clock), Now: w.clock, Rand: rand.Reader,
 		Hooks: Hooks{DeviceRemoved: func(_ *store.Tx, _ chat.AccountID, d chat.DeviceID, stolen bool) error {
 			if heard := fmt.Sprint(d, stolen); !slices.Contains(w.removed, heard) { // a transaction may run more than once
 				w.removed = append(w.removed, heard)
@@ -49,6 +51,29 @@ func worldOn(t *testing.T, st *store.Store) *world {
 		}},
 	})
 	return w
+}
+
+// ledger is a ledger that is written while the test runs.
+func (w *world) ledger() *ledger.Ledger {
+	w.t.Helper()
+	keys, err := ledger.NewKeys(host)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	l, err := ledger.Open(context.Background(), w.st, keys, w.clock, rand.Reader)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- ledger.NewWriter(l, slog.New(slog.DiscardHandler)).Run(ctx) }()
+	w.t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			w.t.Error(err)
+		}
+	})
+	return l
 }
 
 func (w *world) clock() time.Time {

@@ -96,6 +96,7 @@ func (s *Service) AppendEntry(ctx context.Context, r api.AppendEntry) error {
 	if err := s.Store.Update(ctx, func(tx *store.Tx) error { return s.extend(tx, before, after, r.Entry) }); err != nil {
 		return err
 	}
+	s.Ledger.Notify()
 	s.sessions.Drop()
 	s.chains.put(after)
 	if s.Hooks.ChainChanged != nil {
@@ -136,6 +137,9 @@ func (s *Service) extend(tx *store.Tx, before, after *keychain.Chain, entry []by
 		return chat.Errorf(chat.StaleEpoch, "another entry was added to the key chain first: fetch the chain and make it again")
 	}
 	if err != nil {
+		return err
+	}
+	if err := s.Ledger.KeyEntry(tx, id, after.Handle(), after.Version(), entry); err != nil {
 		return err
 	}
 	for _, d := range before.Devices() {

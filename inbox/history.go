@@ -80,6 +80,32 @@ func (s *Service) Bundle(ctx context.Context, id string) ([]byte, error) {
 }
 
 // Completeness proves that chains of the caller have no further record.
-func (s *Service) Completeness(context.Context, api.Completeness) (out api.CompletenessProof, err error) {
-	return out, chat.Errorf(chat.Unavailable, "the map is not there yet")
+func (s *Service) Completeness(ctx context.Context, r api.Completeness) (out api.CompletenessProof, err error) {
+	caller, err := api.CallerFrom(ctx)
+	if err != nil {
+		return out, err
+	}
+	if len(r.Chains) > api.MaxChainEnds {
+		return out, chat.Errorf(chat.TooLarge, "at most %d chains are shown as complete at once", api.MaxChainEnds)
+	}
+	places := make([]proof.Place, len(r.Chains))
+	for i, c := range r.Chains {
+		chain, err := proof.ParseChain(c.Chain)
+		if err != nil {
+			return out, err
+		}
+		if err := chat.CheckPartner(c.Partner); err != nil {
+			return out, err
+		}
+		places[i] = proof.Place{Account: caller.Account, Partner: c.Partner, Chain: chain, N: c.Next}
+	}
+	head, list, err := s.Ledger.Complete(ctx, places)
+	if err != nil {
+		return out, failed(err)
+	}
+	out.Head, out.Chains = head.Bytes(), make([]api.MapProof, len(list))
+	for i, p := range list {
+		out.Chains[i] = api.MapProof(p)
+	}
+	return out, nil
 }

@@ -79,7 +79,7 @@ func newWorld(t *testing.T) *world {
 	w.ledger, err = ledger.Open(w.ctx, w.store, w.keys, w.clock.now, rand.Reader)
 	w.must(err)
 	w.writer = ledger.NewWriter(w.ledger, log)
-	w.accounts = account.New(account.Config{Server: api.Server{Host: host}, Store: w.store, Verifier: dpop.NewVerifier(w.clock.now), Now: w.clock.now, Rand: rand.Reader})
+	w.accounts = account.New(account.Config{Server: api.Server{Host: host}, Store: w.store, Ledger: w.ledger, Verifier: dpop.NewVerifier(w.clock.now), Now: w.clock.now, Rand: rand.Reader})
 	w.delivery = delivery.New(delivery.Config{Store: w.store, People: people{w.accounts}, Host: host, ServerKey: w.keys.Server, Now: w.clock.now, Logger: log})
 	t.Cleanup(w.delivery.Close)
 	w.reports = &report.Service{Store: w.store, Ledger: w.ledger, PublicURL: "http://" + host, Now: w.clock.now, Rand: rand.Reader}

@@ -16,6 +16,7 @@ import (
 // CheckReport counts what Check has verified.
 type CheckReport struct {
 	Entries int64 `json:"entries"` // of the log
+	Roots   int64 `json:"roots"`   // of those, roots of the map
 	Records int64 `json:"records"` // of people
 	Erased  int64 `json:"erased"`  // of those
 	Waiting int64 `json:"waiting"` // leaves in the outbox
@@ -82,6 +83,11 @@ type checker struct {
 	report   CheckReport
 	personal int64 // personal leaves in log and outbox
 
+	before bool           // the log was begun before map roots, and no server has opened it since
+	root   *proof.MapRoot // the last one
+	ends   bool           // it is the last entry
+	public uint64         // public entries so far
+
 	levels []level // of the tree, built anew from the leaves
 	tiles  int64
 }
@@ -103,6 +109,11 @@ func (c *checker) log() error {
 	if err := c.ledger.checkKeys(c.tx); err != nil {
 		return fmt.Errorf("ledger check: %w", err)
 	}
+	end, err := lastRoot(c.tx, state.Size)
+	if err != nil {
+		return fmt.Errorf("ledger check: %w", err)
+	}
+	c.before = end == nil
 	for {
 		leaves, err := c.tx.LedgerLeaves(c.report.Entries, checkPage)
 		if err != nil {
@@ -120,7 +131,22 @@ func (c *checker) log() error {
 	if c.report.Entries != state.Size {
 		return fmt.Errorf("ledger check: %d entries, and a checkpoint of %d", c.report.Entries, state.Size)
 	}
-	return c.partialTiles()
+	return errors.Join(c.partialTiles(), c.lastMap())
+}
+
+// lastMap makes the map anew from the entries: the last entry is its root.
+func (c *checker) lastMap() error {
+	if c.before {
+		return nil
+	}
+	if !c.ends {
+		return errors.New("ledger check: the last entry is not the root of the map")
+	}
+	t, err := buildMap(c.tx, c.root.Covers)
+	if err == nil && t.Root() != c.root.Root {
+		err = errors.New("ledger check: the map of the entries is not the one whose root was logged")
+	}
+	return err
 }
 
 // leaf checks one entry and takes its hash into the tree.
@@ -139,19 +165,60 @@ func (c *checker) leaf(l store.LedgerLeaf) error {
 	return c.push(0, hash)
 }
 
-// deed checks that a leaf stands under its label, or its hash if it is public.
+// deed checks that a leaf stands under its label, or its hash if it has none.
 func (c *checker) deed(data, deed []byte) error {
 	leaf, err := proof.ParseLeaf(data)
 	if err != nil {
 		return err
 	}
+	c.ends = false
 	want := proof.LeafHash(data)
-	if p, ok := leaf.(*proof.Personal); ok {
-		want = p.Label
+	if label, ok := proof.MapLabel(leaf, c.public); ok && !(c.before && leaf.Type().Public()) {
+		want = label
+	}
+	switch l := leaf.(type) {
+	case *proof.Personal:
 		c.personal++
+	case *proof.MapRoot:
+		if l.Covers != c.report.Entries || l.Public != c.public || c.root != nil && l.At < c.root.At {
+			return errors.New("it is a map root of other entries than those before it")
+		}
+		c.root, c.ends = l, true
+		c.report.Roots++
+	}
+	if leaf.Type().Public() {
+		c.public++
 	}
 	if !bytes.Equal(deed, want[:]) {
 		return errors.New("it stands under another deed")
+	}
+	return nil
+}
+
+// queued checks that a leaf waits under its label, or its hash: a public one has no number yet.
+func (c *checker) queued(q store.LedgerQueued) error {
+	leaf, err := proof.ParseLeaf(q.Leaf)
+	if err != nil {
+		return err
+	}
+	hash := proof.LeafHash(q.Leaf)
+	want := hash
+	switch l := leaf.(type) {
+	case *proof.Personal:
+		c.personal++
+		want = l.Label
+	case *proof.KeyEntry:
+		want = l.Label
+	}
+	if !bytes.Equal(q.Deed, want[:]) {
+		return errors.New("it stands under another deed")
+	}
+	_, err = c.tx.LedgerLeafByHash(hash)
+	if _, byDeed := c.tx.LedgerLeafByDeed(q.Deed); err == nil || byDeed == nil {
+		return errors.New("it is in the log already")
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return err
 	}
 	return nil
 }
@@ -228,13 +295,8 @@ func (c *checker) outbox() error {
 		return err
 	}
 	for _, q := range queued {
-		if err := c.deed(q.Leaf, q.Deed); err != nil {
+		if err := c.queued(q); err != nil {
 			return fmt.Errorf("ledger check: outbox: %w", err)
-		}
-		if _, err := c.tx.LedgerLeafByDeed(q.Deed); err == nil {
-			return errors.New("ledger check: a leaf of the outbox is in the log already")
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return err
 		}
 	}
 	return nil

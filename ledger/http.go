@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"letterlock/api"
 	"letterlock/chat"
 	"letterlock/proof"
 )
@@ -33,6 +34,8 @@ func Handler(l *Ledger, fail func(http.ResponseWriter, *http.Request, error)) ht
 	handle("GET /log/tile/{path...}", l.serveTile)
 	handle("GET /log/proof/{leaf}", l.serveProof)
 	handle("GET /log/consistency", l.serveConsistency)
+	handle("GET /log/map/{label}", l.serveMap)
+	handle("GET /log/public", l.servePublic)
 	return mux
 }
 
@@ -110,7 +113,42 @@ func (l *Ledger) serveConsistency(w http.ResponseWriter, r *http.Request) error 
 	for i, h := range list {
 		hashes[i] = h
 	}
-	body, err := json.Marshal(hashes)
+	return answerJSON(w, hashes)
+}
+
+func (l *Ledger) serveMap(w http.ResponseWriter, r *http.Request) error {
+	label, err := parseHash(r.PathValue("label"))
+	if err != nil {
+		return err
+	}
+	head, p, err := l.MapProof(r.Context(), label)
+	if err != nil {
+		return err
+	}
+	return answerJSON(w, struct {
+		Head  []byte `json:"head"`
+		Proof []byte `json:"proof"`
+	}{head.Bytes(), p})
+}
+
+func (l *Ledger) servePublic(w http.ResponseWriter, r *http.Request) error {
+	from, err := number(r, "from", 0)
+	if err != nil {
+		return err
+	}
+	head, list, err := l.PublicEntries(r.Context(), uint64(from), maxPublic)
+	if err != nil {
+		return err
+	}
+	entries := make([]api.PublicEntry, len(list))
+	for i, e := range list {
+		entries[i] = api.PublicEntry(e)
+	}
+	return answerJSON(w, api.PublicEntries{Head: head.Bytes(), Entries: entries})
+}
+
+func answerJSON(w http.ResponseWriter, v any) error {
+	body, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -119,10 +157,10 @@ func (l *Ledger) serveConsistency(w http.ResponseWriter, r *http.Request) error 
 
 func parseHash(text string) (h proof.Hash, err error) {
 	if len(text) != hex.EncodedLen(len(h)) || strings.ToLower(text) != text {
-		return h, chat.Errorf(chat.Invalid, "a leaf hash is %d lower-case hex digits", hex.EncodedLen(len(h)))
+		return h, chat.Errorf(chat.Invalid, "a hash is %d lower-case hex digits", hex.EncodedLen(len(h)))
 	}
 	if _, err := hex.Decode(h[:], []byte(text)); err != nil {
-		return h, chat.Errorf(chat.Invalid, "a leaf hash is %d lower-case hex digits", hex.EncodedLen(len(h)))
+		return h, chat.Errorf(chat.Invalid, "a hash is %d lower-case hex digits", hex.EncodedLen(len(h)))
 	}
 	return h, nil
 }

@@ -53,17 +53,17 @@ func TestHandlerServesTorchwood(t *testing.T) {
 	for range client.AllEntries(ctx, tlog.Tree{N: c.Size, Hash: c.Root}, 0) {
 		n++
 	}
-	if client.Err() != nil || n != 601 {
+	if client.Err() != nil || n != 603 {
 		t.Fatalf("%d entries, %v", n, client.Err())
 	}
 	text, err := fetcher.ReadEndpoint(ctx, "proof/"+hex.EncodeToString(hashes[9][:])+"?wait=1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if index, _, err := proof.OpenInclusion(hashes[9], text, b.verifier); err != nil || index != 10 {
+	if index, _, err := proof.OpenInclusion(hashes[9], text, b.verifier); err != nil || index != 11 {
 		t.Error(index, err)
 	}
-	body, err := fetcher.ReadEndpoint(ctx, "consistency?from=10&to=601")
+	body, err := fetcher.ReadEndpoint(ctx, "consistency?from=10&to=603")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestHandlerRefuses(t *testing.T) {
 		"/log/proof/" + leaf + "?wait=-1":    400,
 		"/log/proof/" + leaf + "?wait=x":     400,
 		"/log/consistency":                   400,
-		"/log/consistency?from=1&to=2":       400,
+		"/log/consistency?from=1&to=9":       400,
 		"/log/consistency?from=1&to=1":       200,
 		"/log/consistency?from=x&to=1":       400,
 		"/log/tile/0/000.p/1":                200,

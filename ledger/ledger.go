@@ -13,6 +13,7 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"sync"
@@ -37,6 +38,7 @@ type Ledger struct {
 	wake chan struct{} // of capacity 1: the outbox may hold something
 
 	published *published // nil: this process remembers nothing
+	maps      maps
 
 	mu    sync.Mutex
 	grown chan struct{} // closed and replaced at every new checkpoint
@@ -77,10 +79,22 @@ func (l *Ledger) adopt(tx *store.Tx) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := l.standing(tx); err != nil {
+	state, t, err := l.standing(tx)
+	if err != nil {
 		return err
 	}
-	return l.checkKeys(tx)
+	if err := l.checkKeys(tx); err != nil {
+		return err
+	}
+	root, err := lastRoot(tx, state.Size)
+	if err != nil {
+		return err
+	}
+	if root == nil {
+		return l.beginMap(tx, state, t)
+	}
+	_, err = l.mapOf(tx, state.Size, root)
+	return err
 }
 
 // begin makes entry 0, so that a log is never empty.
@@ -237,6 +251,13 @@ func (l *Ledger) Public(tx *store.Tx, leaf proof.Leaf) (proof.Hash, error) {
 	data := leaf.Bytes()
 	hash := proof.LeafHash(data)
 	return hash, tx.QueueLedgerLeaf(store.LedgerQueued{Shard: hash[:], Deed: hash[:], Leaf: data, At: l.ms()})
+}
+
+// KeyEntry queues the leaf of a key-chain entry within the transaction that stores the entry. Call Notify after the commit.
+func (l *Ledger) KeyEntry(tx *store.Tx, account chat.AccountID, handle string, n uint64, entry []byte) error {
+	label := proof.ProveLabel(l.keys.VRF, proof.KeyPlace{Handle: handle, N: n})
+	leaf := proof.KeyEntry{Label: label.Label, Entry: sha256.Sum256(entry)}
+	return tx.QueueLedgerLeaf(store.LedgerQueued{Shard: account[:], Deed: label.Label[:], N: n, Leaf: leaf.Bytes(), At: l.ms()})
 }
 
 // Promise signs that a leaf will be in the log within the window of spec/ledger.md section 5. The leaf must be durable in the

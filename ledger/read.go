@@ -77,12 +77,13 @@ func entries(tx *store.Tx, t tlog.Tile) ([]byte, error) {
 // snapshot is the log at its newest checkpoint, within one transaction.
 type snapshot struct {
 	store.LedgerState
-	tree *tree
+	tree   *tree
+	ledger *Ledger
 }
 
 func (l *Ledger) snapshot(tx *store.Tx) (snapshot, error) {
 	s, err := tx.LedgerState(l.origin())
-	return snapshot{s, openTree(tx, s.Size)}, err
+	return snapshot{s, openTree(tx, s.Size), l}, err
 }
 
 // leaf finds a leaf; chat.NotFound if the checkpoint does not cover it.

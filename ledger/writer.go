@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"letterlock/chat"
+	"letterlock/labelmap"
 	"letterlock/proof"
 	"letterlock/store"
 )
@@ -16,6 +17,7 @@ const (
 	batchSize = 1000             // leaves appended in one transaction
 	leaseTime = 10 * time.Second // a writer that is silent for so long is replaced
 	pollTime  = time.Second      // how soon leaves are found that another process wrote, or whose Notify was lost
+	rootTime  = 30 * time.Minute // a map root is appended after so long without another entry, so that the log's age shows
 )
 
 // Writer drains the outbox into the log. Every process may run one: a lease lets one of them write at a time, and each batch is one
@@ -79,15 +81,15 @@ var errHeld = errors.New("ledger: another writer holds the lease")
 func (w *Writer) Step(ctx context.Context) (n int, err error) {
 	waiting := false
 	err = w.ledger.store.View(ctx, func(tx *store.Tx) error {
-		queued, err := tx.LedgerOutbox(1)
-		waiting = len(queued) > 0
+		waiting, err = w.ledger.waiting(tx)
 		return err
 	})
 	if err != nil || !waiting {
 		return 0, err
 	}
+	var grown mapAt
 	err = w.ledger.store.Update(ctx, func(tx *store.Tx) error {
-		n, err = w.batch(tx)
+		n, grown, err = w.batch(tx)
 		return err
 	})
 	if errors.Is(err, errHeld) {
@@ -96,86 +98,147 @@ func (w *Writer) Step(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	w.ledger.maps.put(grown.size, grown.tree) // not before the transaction has committed
 	w.ledger.announce()
 	return n, nil
 }
 
+// waiting reports whether there is something to append: leaves in the outbox, or the map root of a quiet log.
+func (l *Ledger) waiting(tx *store.Tx) (bool, error) {
+	queued, err := tx.LedgerOutbox(1)
+	if err != nil || len(queued) > 0 {
+		return len(queued) > 0, err
+	}
+	s, err := tx.LedgerState(l.origin())
+	if err != nil {
+		return false, err
+	}
+	root, err := lastRoot(tx, s.Size)
+	return err == nil && (root == nil || l.ms()-root.At >= rootTime.Milliseconds()), err
+}
+
 // batch is the transaction of a step.
-func (w *Writer) batch(tx *store.Tx) (int, error) {
+func (w *Writer) batch(tx *store.Tx) (int, mapAt, error) {
 	l := w.ledger
 	now := l.ms()
 	lease, err := tx.TakeLedgerLease(l.origin(), w.owner, now, now+leaseTime.Milliseconds())
 	if errors.Is(err, store.ErrExists) {
-		return 0, errHeld
+		return 0, mapAt{}, errHeld
 	}
 	if err != nil {
-		return 0, err
+		return 0, mapAt{}, err
 	}
 	w.token = lease.Token
 	old, tree, err := l.standing(tx)
 	if err != nil {
-		return 0, err
+		return 0, mapAt{}, err
 	}
 	queued, err := tx.LedgerOutbox(batchSize)
 	if err != nil {
-		return 0, err
+		return 0, mapAt{}, err
 	}
-	if _, err := l.extend(tx, old, tree, queued); err != nil {
-		return 0, err
+	grown, err := l.extend(tx, old, tree, queued)
+	if err != nil {
+		return 0, mapAt{}, err
 	}
 	for _, q := range queued {
 		if err := tx.DropLedgerOutbox(q); err != nil {
-			return 0, err
+			return 0, mapAt{}, err
 		}
 	}
-	return len(queued), nil
+	return len(queued), grown, nil
 }
 
-// extend appends the leaves that the log does not hold yet and publishes the new checkpoint, all or nothing with its transaction.
-func (l *Ledger) extend(tx *store.Tx, old store.LedgerState, t *tree, queued []store.LedgerQueued) (store.LedgerState, error) {
-	for _, q := range queued {
-		if err := l.append(tx, t, q); err != nil {
-			return old, err
+// extend appends the leaves that the log does not hold yet, with the map's new root, and publishes the new checkpoint, all or nothing with
+// its transaction. It returns the map to keep when that has committed.
+func (l *Ledger) extend(tx *store.Tx, old store.LedgerState, t *tree, queued []store.LedgerQueued) (mapAt, error) {
+	last, err := lastRoot(tx, old.Size)
+	if err != nil {
+		return mapAt{}, err
+	}
+	var now labelmap.Tree
+	public := uint64(0)
+	switch {
+	case last == nil && old.Size > 0:
+		return mapAt{}, chat.Errorf(chat.Tampered, "the ledger does not end with the root of its map")
+	case last != nil:
+		public = last.Public
+		if now, err = l.mapOf(tx, old.Size, last); err != nil {
+			return mapAt{}, err
 		}
 	}
-	if t.size == old.Size {
-		return old, nil // repeats only
+	var labels []proof.Hash
+	for _, q := range queued {
+		label, err := l.append(tx, t, q, public)
+		if err != nil {
+			return mapAt{}, err
+		}
+		if label == nil {
+			continue
+		}
+		labels = append(labels, *label)
+		if proof.TypeOf(q.Leaf).Public() {
+			public++
+		}
 	}
+	if t.size == old.Size && last != nil && l.ms()-last.At < rootTime.Milliseconds() {
+		return mapAt{old.Size, now}, nil // repeats only
+	}
+	if now, err = l.appendRoot(tx, t, now, last, public, labels); err != nil {
+		return mapAt{}, err
+	}
+	return mapAt{t.size, now}, l.publish(tx, old, t)
+}
+
+// publish stores the tiles and the checkpoint of a tree that has grown.
+func (l *Ledger) publish(tx *store.Tx, old store.LedgerState, t *tree) error {
 	if err := t.save(); err != nil {
-		return old, err
+		return err
 	}
 	root, err := t.root()
 	if err != nil {
-		return old, err
+		return err
 	}
 	signed, err := proof.SignCheckpoint(l.keys.Ledger, t.size, root)
 	if err != nil {
-		return old, err
-	}
-	state := store.LedgerState{Size: t.size, Root: root, Checkpoint: signed}
-	err = tx.SwapLedgerState(l.origin(), old, state)
-	if errors.Is(err, store.ErrExists) {
-		return old, chat.Wrap(chat.Unavailable, err, "another writer published first")
-	}
-	return state, err
-}
-
-// append adds one leaf. One that stands in the log is skipped; another leaf under its deed stops the ledger.
-func (l *Ledger) append(tx *store.Tx, t *tree, q store.LedgerQueued) error {
-	hash := proof.LeafHash(q.Leaf)
-	err := tx.AppendLedgerLeaf(store.LedgerLeaf{Index: t.size, Leaf: q.Leaf, LeafHash: hash, Deed: q.Deed})
-	if errors.Is(err, store.ErrExists) {
-		return l.repeat(tx, t, q, hash)
-	}
-	if err != nil {
 		return err
 	}
-	return t.append(hash)
+	err = tx.SwapLedgerState(l.origin(), old, store.LedgerState{Size: t.size, Root: root, Checkpoint: signed})
+	if errors.Is(err, store.ErrExists) {
+		return chat.Wrap(chat.Unavailable, err, "another writer published first")
+	}
+	return err
 }
 
-// repeat accepts a leaf that stands in the log under the same deed.
+// append adds one leaf and returns its label, nil for one that the map does not hold or that stands in the log already. Another leaf
+// under its label stops the ledger.
+func (l *Ledger) append(tx *store.Tx, t *tree, q store.LedgerQueued, public uint64) (*proof.Hash, error) {
+	hash := proof.LeafHash(q.Leaf)
+	row := store.LedgerLeaf{Index: t.size, Leaf: q.Leaf, LeafHash: hash, Deed: q.Deed}
+	kind := proof.TypeOf(q.Leaf)
+	if kind.Public() {
+		label := proof.PublicLabel(public)
+		row.Deed = label[:]
+	}
+	err := tx.AppendLedgerLeaf(row)
+	if errors.Is(err, store.ErrExists) {
+		return nil, l.repeat(tx, t, q, hash)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := t.append(hash); err != nil || !kind.Public() && !kind.Labelled() {
+		return nil, err
+	}
+	return (*proof.Hash)(row.Deed), nil
+}
+
+// repeat accepts a leaf that stands in the log already, under its label if it has one.
 func (l *Ledger) repeat(tx *store.Tx, t *tree, q store.LedgerQueued, hash proof.Hash) error {
-	known, err := tx.LedgerLeafByDeed(q.Deed)
+	known, err := tx.LedgerLeafByHash(hash)
+	if proof.TypeOf(q.Leaf).Labelled() {
+		known, err = tx.LedgerLeafByDeed(q.Deed)
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound), err == nil && known.Index >= t.size:
 		return chat.Errorf(chat.Tampered, "the ledger has an entry beyond its checkpoint, or a leaf under two labels")

@@ -36,6 +36,18 @@ func (t Type) Public() bool {
 	return false
 }
 
+// Labelled reports whether leaves of the type carry their label themselves.
+func (t Type) Labelled() bool { return t == TypePersonal || t == TypeKeyEntry }
+
+// TypeOf is the type that a leaf claims; 0 where it has none.
+func TypeOf(leaf []byte) Type {
+	// An array of less than 24 members, then version and type: small integers are their own byte in CBOR.
+	if len(leaf) < 3 || leaf[0]>>5 != 4 || leaf[1] > 23 || leaf[2] > 23 {
+		return 0
+	}
+	return Type(leaf[2])
+}
+
 // Leaf is an entry of the log: *Agreement, *Personal, *Report, *PartnerEnd, *ServerKeys, *MapRoot, *KeyEntry, *Release or *Policy.
 type Leaf interface {
 	// Bytes is the encoding of the leaf: what the log holds and hashes.
@@ -208,14 +220,14 @@ func ParseLeaf(data []byte) (Leaf, error) {
 	if len(data) > MaxLeaf {
 		return nil, tooLarge("leaf", MaxLeaf)
 	}
-	// An array of less than 24 members, then version and type: small integers are their own byte in CBOR.
-	if len(data) < 3 || data[0]>>5 != 4 || data[1] > 23 || data[2] > 23 {
+	t := TypeOf(data)
+	if t == 0 {
 		return nil, invalid("leaf: malformed")
 	}
 	if data[1] != version {
 		return nil, chat.Errorf(chat.Incompatible, "leaf: version %d is not known here", data[1])
 	}
-	l, err := newLeaf(Type(data[2]))
+	l, err := newLeaf(t)
 	if err != nil {
 		return nil, err
 	}

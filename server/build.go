@@ -63,7 +63,7 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	who := api.Server{Version: c.Version, Host: public.Host, PublicURL: public.String(), ServerKey: keys.ServerKey(),
 		LedgerVKey: keys.LedgerVKey(), VRFKey: keys.VRFKey()}
 	proofs := dpop.NewVerifier(c.Now)
-	accounts := account.New(account.Config{Server: who, Store: p.store, Verifier: proofs, Now: c.Now, Rand: rand.Reader,
+	accounts := account.New(account.Config{Server: who, Store: p.store, Ledger: log, Verifier: proofs, Now: c.Now, Rand: rand.Reader,
 		Registration: c.Registration, MaxFriends: c.MaxFriends})
 	p.delivery = delivery.New(delivery.Config{Store: p.store, People: people{accounts}, Host: public.Host, ServerKey: keys.Server, Now: c.Now,
 		Logger: c.Logger, Appenders: appenders(c.Database), ObserveBatch: p.metrics.observeBatch, Limits: c.Limits})

@@ -40,6 +40,18 @@ func (tx *Tx) Account(id chat.AccountID) (Account, error) {
 	return a, err
 }
 
+// AccountsAfter pages through all accounts by id: id and handle alone.
+func (tx *Tx) AccountsAfter(id chat.AccountID, limit int) (list []Account, err error) {
+	return list, tx.list(func(scan func(...any) error) error {
+		var a Account
+		var b []byte
+		err := scan(&b, &a.Handle)
+		copy(a.ID[:], b)
+		list = append(list, a)
+		return err
+	}, `SELECT account, handle FROM accounts WHERE account > $1 ORDER BY account LIMIT $2`, id[:], limit)
+}
+
 // AccountOf finds the account that took a handle.
 func (tx *Tx) AccountOf(handle string) (id chat.AccountID, err error) {
 	var b []byte

@@ -224,6 +224,10 @@ func (tx *Tx) ledgerLeaf(query string, key []byte) (LedgerLeaf, error) {
 
 // LedgerLeaves reads entries of the log from an index on, at most limit.
 func (tx *Tx) LedgerLeaves(from int64, limit int) ([]LedgerLeaf, error) {
+	return tx.ledgerLeaves(`SELECT idx, leaf, leaf_hash, deed FROM ledger_leaves WHERE idx >= $1 ORDER BY idx LIMIT $2`, from, limit)
+}
+
+func (tx *Tx) ledgerLeaves(query string, args ...any) ([]LedgerLeaf, error) {
 	var leaves []LedgerLeaf
 	err := tx.list(func(scan func(...any) error) error {
 		var l LedgerLeaf
@@ -234,8 +238,26 @@ func (tx *Tx) LedgerLeaves(from int64, limit int) ([]LedgerLeaf, error) {
 		copy(l.LeafHash[:], hash)
 		leaves = append(leaves, l)
 		return nil
-	}, `SELECT idx, leaf, leaf_hash, deed FROM ledger_leaves WHERE idx >= $1 ORDER BY idx LIMIT $2`, from, limit)
+	}, query, args...)
 	return leaves, err
+}
+
+// LedgerDeeds reads the entries of the log whose deeds lie between two, both included, in their order.
+func (tx *Tx) LedgerDeeds(first, last []byte) ([]LedgerLeaf, error) {
+	return tx.ledgerLeaves(`SELECT idx, leaf, leaf_hash, deed FROM ledger_leaves WHERE deed >= $1 AND deed <= $2 ORDER BY deed`, first, last)
+}
+
+// LedgerDeedsAfter pages through the entries of the log in the order of their deeds.
+func (tx *Tx) LedgerDeedsAfter(deed []byte, limit int) ([]LedgerLeaf, error) {
+	if deed == nil {
+		deed = []byte{}
+	}
+	return tx.ledgerLeaves(`SELECT idx, leaf, leaf_hash, deed FROM ledger_leaves WHERE deed > $1 ORDER BY deed LIMIT $2`, deed, limit)
+}
+
+// RenameLedgerDeed puts an entry of the log under another deed.
+func (tx *Tx) RenameLedgerDeed(index int64, deed []byte) error {
+	return tx.change(`UPDATE ledger_leaves SET deed = $1 WHERE idx = $2`, deed, index)
 }
 
 // LedgerTile reads the hashes of a tile of height 8: up to 256 of 32 bytes.

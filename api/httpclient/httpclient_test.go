@@ -22,6 +22,7 @@ import (
 	"letterlock/dpop"
 	"letterlock/httpd"
 	"letterlock/keychain"
+	"letterlock/ledger"
 	"letterlock/store/sqlite"
 )
 
@@ -46,8 +47,18 @@ func newWorld(t *testing.T) *world {
 	w.server = httptest.NewUnstartedServer(nil)
 	host := w.server.Listener.Addr().String()
 	w.url = "http://" + host
+	keys, err := ledger.NewKeys(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := ledger.Open(t.Context(), st, keys, now, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer, ctx := ledger.NewWriter(log, slog.New(slog.DiscardHandler)), t.Context()
+	go writer.Run(ctx)
 	s := account.New(account.Config{
-		Server: api.Server{Host: host, PublicURL: w.url, Version: "test"}, Store: st, Verifier: dpop.NewVerifier(now), Now: now, Rand: rand.Reader,
+		Server: api.Server{Host: host, PublicURL: w.url, Version: "test"}, Store: st, Ledger: log, Verifier: dpop.NewVerifier(now), Now: now, Rand: rand.Reader,
 	})
 	h := httpd.New(httpd.Config{PublicURL: w.url, Accounts: s, Sessions: s, Logger: slog.New(slog.DiscardHandler), Now: now, ExemptLoopback: true})
 	w.server.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
