@@ -88,7 +88,10 @@ func (s *Service) SignUp(ctx context.Context, r api.SignUp) (api.SignedUp, error
 		if err := tx.CreateAccount(row, r.Entry); err != nil {
 			return err
 		}
-		return errors.Join(s.Ledger.KeyEntry(tx, up.Account, up.Handle, 0, r.Entry), s.admit(tx, r.Invite))
+		if err := s.Ledger.KeyEntry(tx, up.Account, up.Handle, 0, r.Entry); err != nil {
+			return err
+		}
+		return s.admit(tx, r.Invite)
 	})
 	if errors.Is(err, store.ErrExists) {
 		return up, s.signedUpBefore(ctx, row)

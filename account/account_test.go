@@ -414,6 +414,24 @@ func TestAppendEntryRefuses(t *testing.T) {
 }
 
 // TestRecoveryWithoutASession: every device is lost; the recovery key lets a new one in.
+// TestEveryKeyIsLogged: the proof that comes with a key chain is of its newest entry, from sign-up on.
+func TestEveryKeyIsLogged(t *testing.T) {
+	w := newWorld(t)
+	alice := w.signedUp("alice")
+	for version := range uint64(3) {
+		if version > 0 {
+			alice.addDevice()
+		}
+		a, err := w.s.AccountByHandle(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Keys.Version != version || a.Keys.Index < 0 || len(a.Chain) != int(version)+1 {
+			t.Errorf("with %d entries the log proves version %d, at %d", len(a.Chain), a.Keys.Version, a.Keys.Index)
+		}
+	}
+}
+
 func TestRecoveryWithoutASession(t *testing.T) {
 	w := newWorld(t)
 	alice := w.signedUp("alice")
