@@ -213,7 +213,7 @@ func (l *Ledger) beginMap(tx *store.Tx, state store.LedgerState, t *tree) error 
 	if _, err := l.appendRoot(tx, t, before, nil, public, nil); err != nil {
 		return err
 	}
-	return l.publish(tx, state, t)
+	return l.integrate(tx, state, t)
 }
 
 // queueKeyChains queues every entry of every key chain.

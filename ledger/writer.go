@@ -187,11 +187,11 @@ func (l *Ledger) extend(tx *store.Tx, old store.LedgerState, t *tree, queued []s
 	if now, err = l.appendRoot(tx, t, now, last, public, labels); err != nil {
 		return mapAt{}, err
 	}
-	return mapAt{t.size, now}, l.publish(tx, old, t)
+	return mapAt{t.size, now}, l.integrate(tx, old, t)
 }
 
-// publish stores the tiles and the checkpoint of a tree that has grown.
-func (l *Ledger) publish(tx *store.Tx, old store.LedgerState, t *tree) error {
+// integrate stores the tiles and the checkpoint of a tree that has grown.
+func (l *Ledger) integrate(tx *store.Tx, old store.LedgerState, t *tree) error {
 	if err := t.save(); err != nil {
 		return err
 	}
