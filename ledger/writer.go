@@ -45,11 +45,12 @@ func (l *Ledger) Notify() {
 	}
 }
 
-// Run writes until the context ends, and then returns nil. It returns early only with a chat.Tampered error: the log must not grow
+// Run writes until the context ends, and then returns nil and leaves the lease to others. It returns early only with a chat.Tampered error: the log must not grow
 // until somebody has looked.
 func (w *Writer) Run(ctx context.Context) error {
 	timer := time.NewTicker(pollTime)
 	defer timer.Stop()
+	defer w.release(context.WithoutCancel(ctx))
 	for {
 		n, err := w.Step(ctx)
 		switch {
@@ -70,6 +71,14 @@ func (w *Writer) Run(ctx context.Context) error {
 		case <-w.ledger.wake:
 		case <-timer.C:
 		}
+	}
+}
+
+// release ends the lease if it is this writer's. One that is not released runs out.
+func (w *Writer) release(ctx context.Context) {
+	l := w.ledger
+	if err := l.store.Update(ctx, func(tx *store.Tx) error { return tx.ReleaseLedgerLease(l.origin(), w.owner) }); err != nil {
+		w.log.Warn("the ledger's lease was not released", "error", err)
 	}
 }
 

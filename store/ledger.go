@@ -332,3 +332,9 @@ func (tx *Tx) TakeLedgerLease(origin string, owner []byte, now, until int64) (Le
 	l.Owner, l.Until = owner, until
 	return l, tx.change(`UPDATE ledger_leases SET owner = $1, token = $2, until = $3 WHERE origin = $4`, owner, l.Token, until, origin)
 }
+
+// ReleaseLedgerLease ends the lease of an owner; the token stays.
+func (tx *Tx) ReleaseLedgerLease(origin string, owner []byte) error {
+	_, err := tx.exec(`UPDATE ledger_leases SET until = 0 WHERE origin = $1 AND owner = $2`, origin, owner)
+	return err
+}
