@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the fuzz seeds anew")
 
 // fuzzTests are the fuzz tests whose seeds are committed under testdata/fuzz.
 var fuzzTests = []string{"FuzzParseLeaf", "FuzzParsePayload", "FuzzParseRecord", "FuzzOpenDisclosure", "FuzzOpenPromise",
-	"FuzzOpenReceipt", "FuzzOpenInclusion", "FuzzVerify"}
+	"FuzzOpenReceipt", "FuzzOpenInclusion", "FuzzVerify", "FuzzParsePolicy"}
 
 // seeds are good inputs for each fuzz test, from the story.
 func seeds(t testing.TB) map[string][][]byte {
@@ -42,6 +42,9 @@ func seeds(t testing.TB) map[string][][]byte {
 	s["FuzzOpenReceipt"] = [][]byte{w.statement(1, 4).Receipt(w.agent), w.statement(1, 4).Bytes()}
 	inclusion, err := w.InclusionProof(t.Context(), LeafHash(w.leaves[3]), 0)
 	w.must(err)
+	three := newWitnessed(t, 3)
+	s["FuzzParsePolicy"] = [][]byte{[]byte(three.policy("group most 2 w0 w1 w2\nquorum most\n")),
+		[]byte(three.policy("# two of them\n\ngroup a any w0 w1\n\tgroup b all a w2\nquorum b")), []byte(three.policy("quorum none\n"))}
 	s["FuzzOpenInclusion"] = [][]byte{inclusion, w.checkpoint(4)}
 	return s
 }
