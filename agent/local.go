@@ -366,7 +366,7 @@ const problemType = "urn:letterlock:"
 var localStatus = map[chat.Kind]int{
 	chat.Invalid: 400, chat.Unauthenticated: 401, chat.Forbidden: 403, chat.Unproven: 403, chat.NotFound: 404, chat.Exists: 409,
 	chat.StaleEpoch: 409, chat.Blocked: 409, chat.Tampered: 409, chat.Expired: 410, chat.Gone: 410, chat.TooLarge: 413,
-	chat.Mismatch: 422, chat.TooMany: 429, chat.Incompatible: 501, chat.Unavailable: 503,
+	chat.Mismatch: 422, chat.TooMany: 429, chat.Incompatible: 501, chat.Unavailable: 503, chat.NoQuorum: 503,
 }
 
 const retryAfter = "5" // seconds

@@ -23,6 +23,7 @@ const (
 	TooLarge        Kind = "too-large"       // above a stated limit
 	TooMany         Kind = "too-many"        // a rate or a quota; try again later
 	Unavailable     Kind = "unavailable"     // cannot be done now; try again
+	NoQuorum        Kind = "no-quorum"       // the ledger's witnesses do not sign: what would need a new proof has to wait
 	Mismatch        Kind = "mismatch"        // the same idempotency key with another body
 	Expired         Kind = "expired"         // it was good once: a grant, a request, a state
 	Unproven        Kind = "unproven"        // a proof is missing or does not hold

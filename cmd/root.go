@@ -63,7 +63,7 @@ func exitCode(err error) int {
 		return exitRefused
 	case chat.Tampered, chat.Unproven:
 		return exitTampered
-	case chat.Unavailable, chat.TooMany, chat.StaleEpoch:
+	case chat.Unavailable, chat.TooMany, chat.StaleEpoch, chat.NoQuorum:
 		return exitRetry
 	}
 	return exitFailed

@@ -42,6 +42,7 @@ var statuses = map[chat.Kind]struct {
 	chat.TooLarge:        {http.StatusRequestEntityTooLarge, "Too large", ""},
 	chat.TooMany:         {http.StatusTooManyRequests, "Too many", "30"},
 	chat.Unavailable:     {http.StatusServiceUnavailable, "Not available now", "5"},
+	chat.NoQuorum:        {http.StatusServiceUnavailable, "The ledger's witnesses do not sign", "30"},
 	chat.Mismatch:        {http.StatusUnprocessableEntity, "Same key, another body", ""},
 	chat.Expired:         {http.StatusGone, "No longer valid", ""},
 	chat.Unproven:        {http.StatusForbidden, "Proof missing", ""},

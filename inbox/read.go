@@ -107,7 +107,7 @@ func parseState(text string) (st state, err error) {
 
 // Changes serves what a reading agent has not seen, from the entry after the commit that added its leaf. Nothing is served before the
 // open records of the running access period, one for each person in the thread, are in the same transaction's outbox; nothing is
-// served in a new period before the agent countersigned what it got in the last one.
+// served in a new period before the agent countersigned what it got in the last one, and nothing at all while the ledger has no quorum.
 func (s *Service) Changes(ctx context.Context, since string, limit int) (out api.InboxChanges, err error) {
 	st, err := parseState(since)
 	if err != nil {
@@ -167,6 +167,9 @@ func (s *Service) serve(tx *store.Tx, c *call, st state, limit int) (api.InboxCh
 	if len(due) > 0 && st.seq >= due[len(due)-1].Last {
 		out.Closes = s.statements(due)
 		return out, nil
+	}
+	if err := s.Ledger.Quorum(); err != nil {
+		return out, err
 	}
 	entries, opens, period, err := s.page(tx, c, st, due, limit)
 	if err != nil || len(entries) == 0 {

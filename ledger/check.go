@@ -33,7 +33,7 @@ func Check(ctx context.Context, s *store.Store, keys *Keys) (CheckReport, error)
 	}
 	err = s.View(ctx, func(tx *store.Tx) error {
 		c.tx = tx
-		return errors.Join(c.log(), c.outbox(), c.records())
+		return errors.Join(c.log(), c.ledger.checkPublished(tx), c.outbox(), c.records())
 	})
 	if err == nil && c.personal != c.report.Records {
 		err = fmt.Errorf("ledger check: %d personal leaves for %d records", c.personal, c.report.Records)
@@ -54,7 +54,7 @@ func CheckQuick(ctx context.Context, s *store.Store, keys *Keys) (report CheckRe
 			return err
 		}
 		report.Entries = state.Size
-		return errors.Join(l.checkKeys(tx), l.checkLast(tx, t))
+		return errors.Join(l.checkKeys(tx), l.checkLast(tx, t), l.checkPublished(tx))
 	})
 	if err != nil {
 		err = fmt.Errorf("ledger check: %w", err)

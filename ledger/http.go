@@ -36,6 +36,7 @@ func Handler(l *Ledger, fail func(http.ResponseWriter, *http.Request, error)) ht
 	handle("GET /log/consistency", l.serveConsistency)
 	handle("GET /log/map/{label}", l.serveMap)
 	handle("GET /log/public", l.servePublic)
+	handle("GET /log/policies", l.servePolicies)
 	return mux
 }
 

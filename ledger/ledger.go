@@ -38,6 +38,7 @@ type Ledger struct {
 	wake chan struct{} // of capacity 1: the outbox may hold something
 
 	published *published // nil: this process remembers nothing
+	behind    behind     // what waits for witnesses
 	maps      maps
 
 	mu    sync.Mutex

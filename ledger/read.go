@@ -74,7 +74,7 @@ func entries(tx *store.Tx, t tlog.Tile) ([]byte, error) {
 	return data, nil
 }
 
-// snapshot is the log at its newest checkpoint, within one transaction.
+// snapshot is the log at its newest published checkpoint, within one transaction.
 type snapshot struct {
 	store.LedgerState
 	tree   *tree
@@ -82,7 +82,10 @@ type snapshot struct {
 }
 
 func (l *Ledger) snapshot(tx *store.Tx) (snapshot, error) {
-	s, err := tx.LedgerState(l.origin())
+	s, err := tx.LedgerPublished(l.origin())
+	if errors.Is(err, store.ErrNotFound) { // no policy: what is integrated is published
+		s, err = tx.LedgerState(l.origin())
+	}
 	return snapshot{s, openTree(tx, s.Size), l}, err
 }
 

@@ -266,10 +266,15 @@ func (p *WitnessPolicy) LogVKey() string { return p.logVKey }
 func (p *WitnessPolicy) Log() note.Verifier { return p.log }
 
 // Witnesses are all of the policy, in the order of their lines.
-func (p *WitnessPolicy) Witnesses() []PolicyWitness { return slices.Clone(p.witnesses) }
+func (p *WitnessPolicy) Witnesses() []PolicyWitness {
+	if p == nil {
+		return nil
+	}
+	return slices.Clone(p.witnesses)
+}
 
-// NeedsQuorum is false if the policy says "quorum none": the log's signature is enough.
-func (p *WitnessPolicy) NeedsQuorum() bool { return p.quorum != nil }
+// NeedsQuorum is false if the policy says "quorum none", and without a policy: the log's signature is enough.
+func (p *WitnessPolicy) NeedsQuorum() bool { return p != nil && p.quorum != nil }
 
 // Verifiers are those of the log and of every witness.
 func (p *WitnessPolicy) Verifiers() note.Verifiers {
@@ -278,6 +283,113 @@ func (p *WitnessPolicy) Verifiers() note.Verifiers {
 		list = append(list, w.verifier)
 	}
 	return note.VerifierList(list...)
+}
+
+// And is a policy that asks for the quorums of both; of a witness that both name, q's line counts. A nil policy asks for nothing. It has no text:
+// it is for the tree with which one policy hands over to the next.
+func (p *WitnessPolicy) And(q *WitnessPolicy) *WitnessPolicy {
+	if p == nil {
+		return q
+	}
+	if q == nil {
+		return p
+	}
+	both := &WitnessPolicy{log: q.log, logVKey: q.logVKey, witnesses: slices.Clone(q.witnesses)}
+	at := make([]int, len(p.witnesses)) // where p's witnesses stand in both
+	for i, w := range p.witnesses {
+		at[i] = slices.IndexFunc(both.witnesses, func(o PolicyWitness) bool { return o.VKey == w.VKey })
+		if at[i] < 0 {
+			at[i] = len(both.witnesses)
+			both.witnesses = append(both.witnesses, w)
+		}
+	}
+	switch {
+	case p.quorum == nil:
+		both.quorum = q.quorum
+	case q.quorum == nil:
+		both.quorum = p.quorum.moved(at)
+	default:
+		both.quorum = &quorum{members: []*quorum{p.quorum.moved(at), q.quorum}, least: 2}
+	}
+	return both
+}
+
+// moved is the quorum with its witnesses at other places.
+func (q *quorum) moved(at []int) *quorum {
+	if len(q.members) == 0 {
+		return &quorum{witness: at[q.witness]}
+	}
+	m := &quorum{least: q.least}
+	for _, member := range q.members {
+		m.members = append(m.members, member.moved(at))
+	}
+	return m
+}
+
+// Handoff is a policy that the log holds, with the proof of its inclusion in a tree that has the quorum of the policy before it
+// (spec/witness.md section 3).
+type Handoff struct {
+	Leaf  []byte
+	Proof []byte // c2sp.org/tlog-proof@v1
+}
+
+// OpenHandoffs checks a row of handoffs, oldest first, and returns their policies. The first is signed off by the log's key alone.
+func OpenHandoffs(log note.Verifier, rows []Handoff) (list []*WitnessPolicy, err error) {
+	last := int64(-1)
+	for i, row := range rows {
+		policy, index, err := openHandoff(log, row)
+		if err != nil {
+			return nil, chat.Wrap(chat.Unproven, err, "witness policy %d of the ledger does not hold", i)
+		}
+		if index <= last {
+			return nil, unproven("witness policy %d of the ledger stands before the one that it follows", i)
+		}
+		if i > 0 {
+			if _, _, err := list[i-1].Check(checkpointOf(row.Proof)); err != nil {
+				return nil, chat.Wrap(chat.Unproven, err, "witness policy %d was not signed off by the quorum of the one before", i)
+			}
+		}
+		last, list = index, append(list, policy)
+	}
+	return list, nil
+}
+
+func openHandoff(log note.Verifier, row Handoff) (*WitnessPolicy, int64, error) {
+	leaf, err := ParseLeaf(row.Leaf)
+	if err != nil {
+		return nil, 0, err
+	}
+	said, ok := leaf.(*Policy)
+	if !ok {
+		return nil, 0, invalid("the leaf is no policy")
+	}
+	policy, err := ParsePolicy([]byte(said.Text))
+	if err != nil {
+		return nil, 0, err
+	}
+	if policy.log.Name() != log.Name() || policy.log.KeyHash() != log.KeyHash() {
+		return nil, 0, invalid("the policy is for another log")
+	}
+	index, _, err := OpenInclusion(LeafHash(row.Leaf), row.Proof, log)
+	return policy, index, err
+}
+
+// checkpointOf is the signed checkpoint of a tlog-proof that was verified.
+func checkpointOf(tlogProof []byte) []byte {
+	_, signed, _ := bytes.Cut(tlogProof, []byte("\n\n"))
+	return signed
+}
+
+// InForce is the policy under which a reader who pinned one accepts checkpoints: the last of the row if the pinned one is in it, which was
+// signed off from one to the next. Nobody who pinned a policy follows a row without it: chat.Unproven.
+func InForce(pinned *WitnessPolicy, row []*WitnessPolicy) (*WitnessPolicy, error) {
+	if len(row) == 0 {
+		return pinned, nil
+	}
+	if pinned == nil || slices.ContainsFunc(row, pinned.Same) {
+		return row[len(row)-1], nil
+	}
+	return nil, unproven("the pinned witness policy is none of those that the ledger had")
 }
 
 // Cosignature is a witness' signature on a checkpoint, checked.

@@ -338,3 +338,56 @@ func (tx *Tx) ReleaseLedgerLease(origin string, owner []byte) error {
 	_, err := tx.exec(`UPDATE ledger_leases SET until = 0 WHERE origin = $1 AND owner = $2`, origin, owner)
 	return err
 }
+
+// LedgerPolicy is a witness policy of the log.
+type LedgerPolicy struct {
+	N     int64 // from 0
+	Leaf  []byte
+	Proof []byte // that the first published tree that holds it does; empty: not published yet
+}
+
+// LedgerPublished reads the newest checkpoint that witnesses cosigned; ErrNotFound where the log has no policy.
+func (tx *Tx) LedgerPublished(origin string) (LedgerState, error) {
+	var s LedgerState
+	var root []byte
+	err := tx.one([]any{&s.Size, &root, &s.Checkpoint}, `SELECT size, root, checkpoint FROM ledger_published WHERE origin = $1`, origin)
+	copy(s.Root[:], root)
+	return s, err
+}
+
+// SwapLedgerPublished publishes a checkpoint if old is still what is published (the zero value: nothing). ErrExists: it is not.
+func (tx *Tx) SwapLedgerPublished(origin string, old, next LedgerState) error {
+	if old.Size == 0 {
+		return tx.insert(`INSERT INTO ledger_published (origin, size, root, checkpoint) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+			origin, next.Size, next.Root[:], next.Checkpoint)
+	}
+	n, err := tx.exec(`UPDATE ledger_published SET size = $1, root = $2, checkpoint = $3 WHERE origin = $4 AND checkpoint = $5`,
+		next.Size, next.Root[:], next.Checkpoint, origin, old.Checkpoint)
+	if err == nil && n == 0 {
+		return ErrExists
+	}
+	return err
+}
+
+// LedgerPolicies lists the policies in order.
+func (tx *Tx) LedgerPolicies() (list []LedgerPolicy, err error) {
+	err = tx.list(func(scan func(...any) error) error {
+		var p LedgerPolicy
+		if err := scan(&p.N, &p.Leaf, &p.Proof); err != nil {
+			return err
+		}
+		list = append(list, p)
+		return nil
+	}, `SELECT n, leaf, proof FROM ledger_policies ORDER BY n`)
+	return list, err
+}
+
+// AddLedgerPolicy stores the next policy, not published yet. ErrExists: somebody was faster.
+func (tx *Tx) AddLedgerPolicy(n int64, leaf []byte) error {
+	return tx.insert(`INSERT INTO ledger_policies (n, leaf, proof) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, n, leaf, []byte{})
+}
+
+// PutLedgerPolicyProof says that a policy is published.
+func (tx *Tx) PutLedgerPolicyProof(n int64, proof []byte) error {
+	return tx.change(`UPDATE ledger_policies SET proof = $1 WHERE n = $2`, proof, n)
+}

@@ -23,6 +23,7 @@ var shardKeys = map[string]string{
 	"account_conversations": "account", "mailboxes": "owner",
 	"ledger_heads": "account_id", "ledger_records": "account_id", "ledger_outbox": "shard",
 	"ledger_leaves": log, "ledger_tiles": log, "ledger_state": log, "ledger_leases": log,
+	"ledger_published": log, "ledger_policies": log,
 	"oauth_clients": "client", "oauth_requests": "request_hash", "oauth_authorizations": "grant_id", "oauth_tokens": "grant_id",
 	"partners": "partner", "agreements": "partner", "grants": "account", "grant_index": "grant_id", "posts": "conversation",
 	"access_periods": "conversation", "access_opens": "conversation", "friend_handles": "account",
