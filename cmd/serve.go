@@ -15,13 +15,14 @@ import (
 
 	"letterlock/account"
 	"letterlock/delivery"
+	"letterlock/proof"
 	"letterlock/server"
 )
 
 func serveCommand() *cobra.Command {
 	c := server.Config{Version: version(), Now: time.Now}
 	var asJSON, printConfig bool
-	var registration string
+	var registration, policy string
 	var sources map[string]string
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -43,6 +44,7 @@ Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
   letterlock serve --data /var/lib/letterlock --listen 127.0.0.1:8080 --public-url https://chat.example
   LETTERLOCK_DATABASE=postgres://letterlock:secret@db.example/letterlock letterlock serve --data ./data
   letterlock serve --data ./data --listen :443 --public-url https://chat.example --tls-cert cert.pem --tls-key key.pem
+  letterlock serve --data ./data --policy witnesses.policy
   letterlock serve --config /etc/letterlock/letterlock.conf --print-config`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -58,6 +60,9 @@ Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 			}
 			if c.Registration, err = account.ParseRegistration(registration); err != nil {
 				return fmt.Errorf("%w: %v", errUsage, err)
+			}
+			if c.Policy, err = readPolicy(policy); err != nil {
+				return err
 			}
 			if l := c.Limits; min(int64(l.MessagesPerSecond), int64(l.MessageBurst), l.BytesPerDay, int64(l.Conversations), int64(c.MaxFriends)) < 0 {
 				return fmt.Errorf("%w: a limit cannot be below 0", errUsage)
@@ -87,6 +92,7 @@ Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 	f.String("config", "", "read settings from this file: lines of NAME = VALUE, named like the flags")
 	f.BoolVar(&printConfig, "print-config", false, "show what is in force and where it was said, and stop")
 	f.StringVar(&registration, "registration", string(account.Open), "who may sign up: open (anybody), invite (who has a code), closed (nobody new)")
+	f.StringVar(&policy, "policy", "", "file of the witness policy (c2sp.org/tlog-policy): who must cosign the ledger before anything is published")
 	f.IntVar(&c.Limits.MessagesPerSecond, "messages-per-second", 50, "messages that an account may send, on average; 0: no limit")
 	f.IntVar(&c.Limits.MessageBurst, "message-burst", 500, "and at once")
 	f.Int64Var(&c.Limits.BytesPerDay, "bytes-per-day", 1<<30, "bytes of ciphertext that an account may send; 0: no limit")
@@ -96,6 +102,22 @@ Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 	f.MarkHidden("no-limits-for-loopback")
 	cmd.MarkFlagDirname("data")
 	return cmd
+}
+
+// readPolicy reads a witness policy; without a file there is none.
+func readPolicy(file string) (*proof.WitnessPolicy, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := readBounded(file, proof.MaxPolicy)
+	if err != nil {
+		return nil, fmt.Errorf("--policy: %w", err)
+	}
+	p, err := proof.ParsePolicy(text)
+	if err != nil {
+		return nil, fmt.Errorf("--policy: %w", err)
+	}
+	return p, nil
 }
 
 // newLogger logs what happens to the server: no identities, no content.

@@ -74,13 +74,18 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 		return nil, err
 	}
 	accounts.Hooks = p.accountHooks(ctx, c.Logger, permission)
+	publisher, err := ledger.NewPublisher(log, c.Policy, c.Logger)
+	if err != nil {
+		return nil, err
+	}
+	p.metrics.watchLedger(log)
 	writer := ledger.NewWriter(log, c.Logger)
 	p.jobs = append(p.jobs, func(ctx context.Context) {
 		if err := writer.Run(ctx); err != nil {
 			c.Logger.Error("ALARM: the ledger stopped", slog.Any("error", err))
 		}
 	})
-	p.jobs = append(p.jobs, giveMemoryBack, permission.Run, p.delivery.RunSweep, hourly(c.Logger, "sessions", accounts.Sweep), hourly(c.Logger, "tokens", tokens.Sweep))
+	p.jobs = append(p.jobs, publisher.Run, giveMemoryBack, permission.Run, p.delivery.RunSweep, hourly(c.Logger, "sessions", accounts.Sweep), hourly(c.Logger, "tokens", tokens.Sweep))
 	p.handler = disk.health(httpd.New(httpd.Config{PublicURL: public.String(),
 		Accounts: accounts, Conversations: p.delivery, Permission: permission, Inbox: permission, Links: reports,
 		Sessions: accounts, Agents: tokens, OAuth: tokens.Handler(), Log: ledger.Handler(log, httpd.Refuser(c.Logger)), Live: p.delivery.Open,

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"letterlock/delivery"
+	"letterlock/ledger"
 )
 
 // metrics are figures for the operator. Labels are routes and status codes: never ids, addresses or content. They are served on the
@@ -48,6 +49,12 @@ func (m *metrics) watch(d *delivery.Service) {
 	gauge("letterlock_conversations_cached", "Conversations in memory.", func(s delivery.Stats) int { return s.Cached })
 	gauge("letterlock_entries_queued", "Entries that wait to be written.", func(s delivery.Stats) int { return s.Queued })
 	gauge("letterlock_streams", "Live connections.", func(s delivery.Stats) int { return s.Streams })
+}
+
+// watchLedger adds how far the published ledger is behind.
+func (m *metrics) watchLedger(l *ledger.Ledger) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "letterlock_ledger_waiting", Help: "Ledger entries that wait for a quorum of witnesses."},
+		func() float64 { return float64(l.Waiting()) }))
 }
 
 // counted counts answers by route and status.

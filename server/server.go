@@ -23,6 +23,7 @@ import (
 	"letterlock/chat"
 	"letterlock/delivery"
 	"letterlock/httpd"
+	"letterlock/proof"
 )
 
 // Config is what an operator says.
@@ -39,6 +40,8 @@ type Config struct {
 	Registration account.Registration // empty: open
 	Limits       delivery.Limits      // of each account
 	MaxFriends   int                  // of an account; 0: the default
+
+	Policy *proof.WitnessPolicy // whose cosignatures the ledger needs; nil: as the ledger's own record says, none at first
 
 	Version string
 	Logger  *slog.Logger
