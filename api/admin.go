@@ -126,8 +126,10 @@ type AccountAdmin interface {
 type Status struct {
 	Host       string `json:"host"`
 	Partners   int    `json:"partners"`
-	LedgerSize int64  `json:"ledger_size"` // leaves in the published log
+	LedgerSize int64  `json:"ledger_size"` // leaves in the log
+	LedgerVKey string `json:"ledger_vkey"` // note verifier of the log
 	Outbox     int64  `json:"outbox"`      // leaves that wait for it
+	Unsigned   int64  `json:"unsigned"`    // leaves in it that wait for a quorum of witnesses
 }
 
 // Admin is what the operator does, on the server's own machine.

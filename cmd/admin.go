@@ -343,7 +343,8 @@ func (f *adminFlags) statusCommand() *cobra.Command {
 				return err
 			}
 			return answer(c, f.json, got, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: %d partners, %d entries in the ledger, %d waiting to enter it\n", got.Host, got.Partners, got.LedgerSize, got.Outbox)
+				fmt.Fprintf(w, "%s: %d partners, %d entries in the ledger, %d waiting to enter it, %d waiting for witnesses\nthe ledger's key: %s\n",
+					got.Host, got.Partners, got.LedgerSize, got.Outbox, got.Unsigned, got.LedgerVKey)
 			})
 		},
 	}

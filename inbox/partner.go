@@ -286,7 +286,7 @@ func (s *Service) inForce(tx *store.Tx, p *partner) (api.AgreementInForce, error
 
 // Status says how the server's durable work stands.
 func (s *Service) Status(ctx context.Context) (out api.Status, err error) {
-	out.Host = s.Host
+	out.Host, out.LedgerVKey, out.Unsigned = s.Host, s.Keys.LedgerVKey(), s.Ledger.Waiting()
 	return out, s.view(ctx, func(tx *store.Tx) error {
 		partners, err := tx.Partners()
 		if err != nil {
