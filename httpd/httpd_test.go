@@ -45,7 +45,7 @@ func (b *bench) serve(h http.Handler, r *http.Request) (*httptest.ResponseRecord
 func TestEveryKindHasAStatus(t *testing.T) {
 	kinds := []chat.Kind{
 		chat.Internal, chat.Invalid, chat.Unauthenticated, chat.Forbidden, chat.NotFound, chat.Exists, chat.StaleEpoch, chat.Blocked, chat.TooLarge,
-		chat.TooMany, chat.Unavailable, chat.Mismatch, chat.Expired, chat.Unproven, chat.Gone, chat.Incompatible, chat.Tampered,
+		chat.TooMany, chat.Unavailable, chat.NoQuorum, chat.Mismatch, chat.Expired, chat.Unproven, chat.Gone, chat.Incompatible, chat.Tampered,
 	}
 	if len(kinds) != len(statuses) {
 		t.Fatalf("%d kinds, %d rows", len(kinds), len(statuses))

@@ -179,7 +179,7 @@ func TestNothingIsPublishedWithoutQuorum(t *testing.T) {
 		"cosignatures of the tree before": append([]byte(strings.SplitAfterN(string(s.Checkpoint), "\n\n", 2)[0]), old...),
 		"both, and replayed":              append(append([]byte{}, signed...), strings.SplitAfter(old, "\n")[2]...),
 	} {
-		err := b.store.Update(ctx, func(tx *store.Tx) error { return b.publish(tx, signed) })
+		err := b.store.Update(ctx, func(tx *store.Tx) error { return b.publishCosigned(tx, signed) })
 		if !chat.Is(err, chat.Unproven) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -190,7 +190,7 @@ func TestNothingIsPublishedWithoutQuorum(t *testing.T) {
 	if err := b.witnessed(p); err != nil {
 		t.Fatal(err)
 	}
-	err = b.store.Update(ctx, func(tx *store.Tx) error { return b.publish(tx, before.Signed) })
+	err = b.store.Update(ctx, func(tx *store.Tx) error { return b.publishCosigned(tx, before.Signed) })
 	if !chat.Is(err, chat.Unavailable) || b.shown().Size != s.Size {
 		t.Fatalf("published a smaller tree: %v", err)
 	}
