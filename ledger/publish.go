@@ -244,10 +244,29 @@ func (l *Ledger) Quorum() error {
 	if b.entries == 0 || l.now().Sub(b.since) < QuorumWait {
 		return nil
 	}
-	e := chat.Errorf(chat.NoQuorum, "the witnesses of this server's public ledger do not sign, so that what an app reads could not be proven: reading by apps stops "+
-		"until they do; people's messages and revocations go on")
+	return noQuorum()
+}
+
+func noQuorum() error {
+	e := chat.Errorf(chat.NoQuorum, "the witnesses of this server's public ledger do not sign, so that nothing new can be proven: apps cannot read until they do; people's "+
+		"messages and revocations go on")
 	e.Retry = QuorumWait
 	return e
+}
+
+// unsigned says of a leaf that was not found why: it is in the log and waits for witnesses, or the error that was.
+func (l *Ledger) unsigned(ctx context.Context, leaf proof.Hash, absent error) error {
+	if l.Waiting() == 0 {
+		return absent
+	}
+	err := l.store.View(ctx, func(tx *store.Tx) error {
+		_, err := tx.LedgerLeafByHash(leaf)
+		return err
+	})
+	if err != nil {
+		return absent
+	}
+	return noQuorum()
 }
 
 // Waiting is how many entries of the log wait for a quorum.
@@ -316,11 +335,17 @@ func (p *Publisher) Run(ctx context.Context) {
 func (p *Publisher) Step(ctx context.Context) error {
 	l, start := p.ledger, p.ledger.now()
 	var w witnessing
-	err := l.store.View(ctx, func(tx *store.Tx) (err error) { w, err = l.witnessing(tx); return err })
+	began := start // when the oldest entry that waits began to, as far as the log shows it
+	err := l.store.View(ctx, func(tx *store.Tx) (err error) {
+		if w, err = l.witnessing(tx); err == nil && p.last.IsZero() {
+			began, err = l.began(tx, &w, start)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	p.note(&w, start)
+	p.note(&w, start, began)
 	r := round{required: w.required(w.integrated.Size), target: w.integrated, start: start}
 	r.publish = w.published.Size > 0 && (w.integrated.Size > w.published.Size || r.required.NeedsQuorum() && start.Sub(p.signed) >= freshTime)
 	if p.wants(&w) && start.Sub(p.tried) >= wantedTime {
@@ -332,13 +357,29 @@ func (p *Publisher) Step(ctx context.Context) error {
 	return p.round(ctx, &r)
 }
 
+// began is when the oldest entry that waits for a quorum was integrated: the time of the map root that follows it. A restart does not make
+// the wait begin anew.
+func (l *Ledger) began(tx *store.Tx, w *witnessing, now time.Time) (time.Time, error) {
+	if w.published.Size == 0 || w.published.Size == w.integrated.Size {
+		return now, nil
+	}
+	leaves, err := tx.LedgerLeaves(w.published.Size, batchSize+1)
+	for _, row := range leaves {
+		leaf, err := proof.ParseLeaf(row.Leaf)
+		if root, ok := leaf.(*proof.MapRoot); err == nil && ok {
+			return time.UnixMilli(root.At), nil
+		}
+	}
+	return now, err
+}
+
 // wants reports whether the wanted policy must still be logged.
 func (p *Publisher) wants(w *witnessing) bool {
 	return p.wanted != nil && w.pending() == nil && !w.inForce().Same(p.wanted)
 }
 
 // note keeps how long what waits has waited, and says once that it does. A first policy that its witnesses do not sign counts as waiting.
-func (p *Publisher) note(w *witnessing, now time.Time) {
+func (p *Publisher) note(w *witnessing, now, began time.Time) {
 	b := &p.ledger.behind
 	b.mu.Lock()
 	b.entries = 0
@@ -347,9 +388,10 @@ func (p *Publisher) note(w *witnessing, now time.Time) {
 	} else if p.wants(w) {
 		b.entries = 1
 	}
-	if b.entries == 0 || b.since.IsZero() {
-		b.since = now
+	if b.entries == 0 || p.last.IsZero() {
+		b.since = began
 	}
+	p.last = now
 	b.mu.Unlock()
 	if force := w.inForce(); !force.Same(p.force) {
 		p.force = force

@@ -300,22 +300,41 @@ func TestQuorumStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	one.away.Store(true)
-	b.grow(1)
+	hash := b.reports(1)[0]
+	b.drain()
 	p.Step(ctx)
 	b.clock = b.clock.Add(QuorumWait - time.Second)
 	p.Step(ctx)
 	if err := b.Quorum(); err != nil {
 		t.Fatal(err)
 	}
+	if _, _, err := b.Inclusion(ctx, hash); !chat.Is(err, chat.NotFound) {
+		t.Fatal(err)
+	}
 	b.clock = b.clock.Add(time.Second)
 	if err := b.Quorum(); !chat.Is(err, chat.NoQuorum) {
 		t.Fatal(err)
+	}
+	if _, _, err := b.Wait(ctx, hash); !chat.Is(err, chat.NoQuorum) {
+		t.Fatalf("an entry that waits for witnesses: %v", err)
+	}
+	if _, _, err := b.Inclusion(ctx, proof.Hash{1}); !chat.Is(err, chat.NotFound) {
+		t.Fatalf("an entry that nobody made: %v", err)
+	}
+	if err := b.store.Close(); err != nil { // a restart does not begin the wait anew
+		t.Fatal(err)
+	}
+	b.open()
+	p = b.publisher(nil)
+	p.Step(ctx)
+	if err := b.Quorum(); !chat.Is(err, chat.NoQuorum) {
+		t.Fatalf("after a restart: %v", err)
 	}
 	one.away.Store(false)
 	if err := b.witnessed(p); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Quorum(); err != nil {
+	if _, _, err := b.Inclusion(ctx, hash); err != nil || b.Quorum() != nil {
 		t.Fatal(err)
 	}
 }

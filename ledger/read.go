@@ -131,12 +131,16 @@ func (s snapshot) prove(leaf proof.Hash) (int64, []byte, error) {
 	return index, text, err
 }
 
-// Inclusion is the index of a leaf and its tlog-proof with the newest checkpoint; chat.NotFound if it is not in the log (yet).
+// Inclusion is the index of a leaf and its tlog-proof with the newest checkpoint; chat.NotFound if it is not in the log (yet), chat.NoQuorum if
+// it is, and the witnesses do not sign.
 func (l *Ledger) Inclusion(ctx context.Context, leaf proof.Hash) (index int64, tlogProof []byte, err error) {
 	err = l.read(ctx, func(_ *store.Tx, s snapshot) (err error) {
 		index, tlogProof, err = s.prove(leaf)
 		return err
 	})
+	if chat.Is(err, chat.NotFound) && l.Quorum() != nil {
+		err = l.unsigned(ctx, leaf, err)
+	}
 	return index, tlogProof, err
 }
 
@@ -149,7 +153,7 @@ func (l *Ledger) Wait(ctx context.Context, leaf proof.Hash) (int64, []byte, erro
 		news := l.news()
 		index, p, err := l.Inclusion(ctx, leaf)
 		if absent != nil && err != nil && ctx.Err() != nil { // the time ended during this look: the one before counts
-			return 0, nil, absent
+			return 0, nil, l.unsigned(context.WithoutCancel(ctx), leaf, absent)
 		}
 		if !chat.Is(err, chat.NotFound) {
 			return index, p, err
@@ -157,7 +161,7 @@ func (l *Ledger) Wait(ctx context.Context, leaf proof.Hash) (int64, []byte, erro
 		absent = err
 		select {
 		case <-ctx.Done():
-			return 0, nil, err
+			return 0, nil, l.unsigned(context.WithoutCancel(ctx), leaf, err)
 		case <-news:
 		case <-poll.C:
 		}
