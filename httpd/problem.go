@@ -70,11 +70,11 @@ func problemOf(err error) Problem {
 	return Problem{Type: ProblemType + string(kind), Title: row.title, Status: row.status, Detail: detail}
 }
 
-// refuse answers with the problem of err and logs the cause where it is ours. Of a disk that takes no writes the server's log tells once,
-// not for every caller.
+// refuse answers with the problem of err and logs the cause where it is ours. Of a disk that takes no writes and of witnesses that
+// do not sign the server's log tells once, not for every caller.
 func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
-	if p.Status >= http.StatusInternalServerError && store.DiskError(err) == nil {
+	if p.Status >= http.StatusInternalServerError && store.DiskError(err) == nil && !chat.Is(err, chat.NoQuorum) {
 		s.Logger.Error("request failed", slog.String("route", r.Pattern), slog.Any("error", err))
 	}
 	h := w.Header()

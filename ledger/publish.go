@@ -285,6 +285,7 @@ type Publisher struct {
 
 	force  *proof.WitnessPolicy // what was last seen in force
 	signed time.Time            // of the log's clock: when a quorum last signed
+	last   time.Time            // of the last step
 	tried  time.Time            // when the wanted policy's witnesses were last asked
 
 	mu    sync.Mutex
@@ -399,7 +400,7 @@ func (p *Publisher) note(w *witnessing, now, began time.Time) {
 	}
 	none := p.ledger.Quorum() != nil
 	if none && !b.told {
-		p.log.Error("ALARM: the ledger has no quorum of witnesses: nothing new is published, and partners' reads stop", slog.Int64("waiting", p.ledger.Waiting()))
+		p.log.Error("the ledger has no quorum of witnesses: nothing new is published, and partners' reads stop", slog.Int64("waiting", p.ledger.Waiting()))
 	}
 	if !none && b.told {
 		p.log.Info("the ledger has a quorum again")
