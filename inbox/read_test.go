@@ -2,17 +2,24 @@ package inbox
 
 import (
 	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"letterlock/api"
 	"letterlock/canon"
 	"letterlock/chat"
+	"letterlock/ledger"
 	"letterlock/proof"
 	"letterlock/store"
+	"letterlock/witness"
 )
 
 // reader is a world with an agent that reads.
@@ -316,5 +323,56 @@ func needSeeds(f *testing.F, name string) {
 	seeds, err := os.ReadDir(filepath.Join("testdata", "fuzz", name))
 	if err != nil || len(seeds) == 0 {
 		f.Fatalf("no seeds in testdata/fuzz/%s", name)
+	}
+}
+
+// TestReadsStopWithoutAQuorum: the only witness is away. For 30 seconds an agent reads on, then it is told why not; people write as ever, and when the
+// witness is back the agent reads everything.
+func TestReadsStopWithoutAQuorum(t *testing.T) {
+	r := newReader(t)
+	var away atomic.Bool
+	w, err := witness.Open(witness.Config{Home: t.TempDir(), Name: "w.example", Logs: []string{r.keys.LedgerVKey()}, Logger: slog.New(slog.DiscardHandler)})
+	r.must(err)
+	t.Cleanup(func() { w.Close() })
+	site := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
+		if away.Load() {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.Handler().ServeHTTP(rw, q)
+	}))
+	t.Cleanup(site.Close)
+	policy, err := proof.ParsePolicy([]byte("log " + r.keys.LedgerVKey() + "\nwitness w " + w.VKey() + " " + site.URL + "\nquorum w\n"))
+	r.must(err)
+	publisher, err := ledger.NewPublisher(r.ledger, policy, slog.New(slog.DiscardHandler))
+	r.must(err)
+	step := func(want chat.Kind) {
+		t.Helper()
+		r.publish()
+		if err := publisher.Step(r.ctx); want == "" && err != nil || want != "" && !chat.Is(err, want) {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		step("")
+	}
+	away.Store(true)
+	r.says(1)
+	st := r.changes("", 100) // its open record waits for the witness
+	r.says(1)
+	step(chat.NoQuorum)
+	r.clock.pass(ledger.QuorumWait - time.Second)
+	st = r.changes(st.State, 100)
+	r.clock.pass(time.Second)
+	r.says(2)
+	_, err = r.inbox.Changes(r.g.ctx, st.State, 100)
+	if !chat.Is(err, chat.NoQuorum) || !strings.Contains(err.Error(), "apps cannot read until they do") {
+		t.Fatalf("without a quorum: %v", err)
+	}
+	away.Store(false)
+	step("")
+	step("")
+	if got := r.changes(st.State, 100); len(got.Entries) != 2 {
+		t.Fatal(seqs(got))
 	}
 }
