@@ -72,6 +72,7 @@ var seen = map[string][]string{
 func follow(t *testing.T, root, script string, seen []string) {
 	server, agent := freePort(t), freePort(t)
 	script = strings.ReplaceAll(script, "127.0.0.1:8080", "127.0.0.1:"+server)
+	script = strings.ReplaceAll(script, "127.0.0.1:8091", "127.0.0.1:"+freePort(t)) // a witness
 	// The agent's own port is a default that the text does not name.
 	script = strings.ReplaceAll(script, "--link-base", "--redirect http://127.0.0.1:"+agent+"/callback --link-base")
 	script = strings.ReplaceAll(script, "./flimmer run &", "./flimmer run --listen 127.0.0.1:"+agent+" &\nup http://127.0.0.1:"+agent+"/healthz")
