@@ -208,11 +208,3 @@ func readKey(path string) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	return strings.TrimSuffix(string(text), "\n"), err
 }
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"letterlock/chat"
 	"letterlock/proof"
 	"letterlock/store"
+	"letterlock/witness"
 )
 
 // published is the newest checkpoint that this server has shown to anybody, in a file beside its database (spec/ledger.md section 9).
@@ -137,19 +137,5 @@ func (l *Ledger) read(ctx context.Context, fn func(tx *store.Tx, s snapshot) err
 // WritePublished notes a checkpoint as published by the server whose file is at path: a restored server begins with it.
 func WritePublished(path string, signed []byte) error { return writeFile(path, signed) }
 
-// writeFile writes a file under another name, syncs it, gives it its name and syncs the folder. Its owner alone can read it.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // after the rename there is nothing
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
+// writeFile writes a file that is there whole, or as it was, through a crash.
+func writeFile(path string, data []byte) error { return witness.WriteFile(path, data) }

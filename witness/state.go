@@ -132,7 +132,7 @@ func (h *home) key(name string) (*torchwood.CosignatureSigner, error) {
 		return nil, chat.Wrap(chat.Invalid, err, "a name of a key has neither spaces nor a plus sign")
 	}
 	text := fmt.Sprintf("PRIVATE+KEY+%s+%08x+%s\n", name, s.KeyHash(), base64.StdEncoding.EncodeToString(append([]byte{4}, seed...)))
-	return s, writeFile(filepath.Join(h.dir, keyFile), []byte(text))
+	return s, WriteFile(filepath.Join(h.dir, keyFile), []byte(text))
 }
 
 func (h *home) readKey() (*torchwood.CosignatureSigner, error) {
@@ -188,7 +188,7 @@ func (h *home) checkpoint(log note.Verifier) (proof.Checkpoint, error) {
 }
 
 func (h *home) keepCheckpoint(origin string, signed []byte) error {
-	return writeFile(h.lastPath(origin), signed)
+	return WriteFile(h.lastPath(origin), signed)
 }
 
 // keepEvidence writes down two checkpoints that contradict each other.
@@ -202,11 +202,12 @@ func (h *home) keepEvidence(a, b proof.Checkpoint) (string, error) {
 	if list, err := os.ReadDir(filepath.Dir(path)); err != nil || len(list) >= maxEvidence {
 		return path, errors.Join(err, errors.New("there is enough of it already"))
 	}
-	return path, writeFile(path, text)
+	return path, WriteFile(path, text)
 }
 
-// writeFile writes a file under another name, syncs it, gives it its name and syncs the folder.
-func writeFile(path string, data []byte) error {
+// WriteFile writes a file under another name, syncs it, gives it its name and syncs the folder: it is there whole, or as it was. Its owner
+// alone can read it. What a witness and a log must not forget is written like that.
+func WriteFile(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
 	if err != nil {
 		return err
