@@ -29,7 +29,7 @@ reads nothing of what the entries say; letterlock audit does.
 Its key and the last checkpoint of each ledger are in its folder. Back the folder up and never run two copies of it: a
 witness that forgot what it signed can be led to sign a fork.
 
-The ledger's key stands in its entry 0, and every client shows it. Compare it with one from another source than the server.`,
+The ledger's key stands in its entry 0, and its operator sees it with letterlock admin status.`,
 		Example: `  letterlock witness --home ./witness --listen 127.0.0.1:8091 --name w.example/witness --log 'chat.example/letterlock+1a2b3c4d+Aa...'
   letterlock witness key --home ./witness`,
 		Args: cobra.NoArgs,

@@ -54,7 +54,7 @@ type LedgerLeaf struct {
 	Deed     []byte
 }
 
-// LedgerState is what the log has published.
+// LedgerState is a tree that the log has signed: the newest one, or the newest that witnesses cosigned.
 type LedgerState struct {
 	Size       int64
 	Root       [32]byte

@@ -68,7 +68,7 @@ func Open(c Config) (_ *Witness, err error) {
 	for _, vkey := range c.Logs {
 		v, err := note.NewVerifier(vkey)
 		if err != nil {
-			return nil, chat.Wrap(chat.Invalid, err, "the key of a log is not a note verifier (NAME+HASH+KEY): its server shows it with letterlock admin, and in entry 0")
+			return nil, chat.Wrap(chat.Invalid, err, "the key of a log is not a note verifier (NAME+HASH+KEY): its operator sees it with letterlock admin status")
 		}
 		if w.logs[v.Name()] != nil {
 			return nil, chat.Errorf(chat.Invalid, "the log %s is named twice", v.Name())
