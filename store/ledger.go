@@ -280,7 +280,7 @@ func (tx *Tx) LedgerTileCount() (n int64, err error) {
 	return n, err
 }
 
-// LedgerState reads what the log of an origin has published; ErrNotFound before its first checkpoint.
+// LedgerState reads the newest tree that the log of an origin has signed; ErrNotFound before its first checkpoint.
 func (tx *Tx) LedgerState(origin string) (LedgerState, error) {
 	var s LedgerState
 	var root []byte
