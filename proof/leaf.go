@@ -59,8 +59,8 @@ type Leaf interface {
 
 // head begins every leaf.
 type head struct {
-	Version uint8
-	Kind    Type
+	Format uint8 // version; a Release has a Version of its own
+	Kind   Type
 }
 
 // Agreement puts a countersigned agreement (package grant) on record, in clear.
