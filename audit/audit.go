@@ -36,7 +36,7 @@ type Config struct {
 	Server string // URL of the server whose log it is
 	Now    func() time.Time
 
-	// Progress, if set, is told how many entries of a tree have been judged; often, so it must be quick.
+	// Progress, if set, is told every 256 entries how many of a tree have been judged.
 	Progress func(done, total int64)
 }
 
@@ -51,6 +51,8 @@ type Auditor struct {
 	heard   proof.Checkpoint // the largest one that was taken up; every other one must agree with it
 	audited proof.Checkpoint // the largest one in whose tree all is in order
 	stopped error            // set for good by a lie
+
+	caught chan struct{} // closed then
 }
 
 // Open takes up an auditor's folder and replays its copy of the log. A folder whose auditor was stopped by a lie is chat.Tampered.
@@ -59,10 +61,7 @@ func Open(ctx context.Context, c Config) (_ *Auditor, err error) {
 	if err != nil {
 		return nil, chat.Wrap(chat.Invalid, err, "the log's key is not a note verifier (NAME+HASH+KEY)")
 	}
-	if c.Progress == nil {
-		c.Progress = func(int64, int64) {}
-	}
-	a := &Auditor{config: c}
+	a := &Auditor{config: c, caught: make(chan struct{})}
 	if a.log, err = openRemote(c.Server, verifier); err != nil {
 		return nil, err
 	}
@@ -81,8 +80,14 @@ func Open(ctx context.Context, c Config) (_ *Auditor, err error) {
 		return nil, err
 	}
 	a.heard = a.audited
-	a.replay, err = a.folder.replayed(ctx, c.Log, a.audited, c.Progress)
+	a.replay, err = a.folder.replayed(ctx, c.Log, a.audited, a.progress)
 	return a, err
+}
+
+func (a *Auditor) progress(done, total int64) {
+	if a.config.Progress != nil && (done%256 == 0 || done == total) {
+		a.config.Progress(done, total)
+	}
 }
 
 // Close gives the folder back.
@@ -159,7 +164,7 @@ func (a *Auditor) readTo(ctx context.Context, c proof.Checkpoint) error {
 		if err := a.replay.add(e); err != nil {
 			return err
 		}
-		a.config.Progress(a.replay.size, c.Size)
+		a.progress(a.replay.size, c.Size)
 		return a.folder.append(e.bytes)
 	})
 	if l, ok := errors.AsType[*lie](err); ok {
@@ -210,5 +215,6 @@ func (a *Auditor) stop(e Evidence) error {
 	} else {
 		a.stopped = chat.Errorf(chat.Tampered, "%s (the evidence is in %s)", e.Sentence, a.folder.path(evidenceFile))
 	}
+	close(a.caught)
 	return a.stopped
 }

@@ -105,10 +105,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		w.look(ctx)
-		if err := w.auditor.Stopped(); err != nil {
-			return err
-		}
 		select {
+		case <-w.auditor.caught:
+			return w.auditor.Stopped()
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:

@@ -242,3 +242,13 @@ func (l *log) auditor(home string) *Auditor {
 func (l *log) open(home string) (*Auditor, error) {
 	return Open(ctx, Config{Home: home, Log: l.keys.LedgerVKey(), Server: l.url, Now: func() time.Time { return l.now }})
 }
+
+// prove is the consistency proof that a log sends to a witness.
+func (l *log) prove(_ context.Context, from, to int64) ([]proof.Hash, error) {
+	p, err := tlog.ProveTree(to, from, reader(l.stored))
+	list := make([]proof.Hash, len(p))
+	for i, h := range p {
+		list[i] = h
+	}
+	return list, err
+}
