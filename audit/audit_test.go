@@ -273,7 +273,11 @@ func TestAnAgreementThatDoesNotStand(t *testing.T) {
 			l.add(&proof.Policy{Text: "log " + newLog(t).keys.LedgerVKey() + "\nquorum none\n"})
 		},
 		"entry 4 holds a policy that cannot be read": func(l *log) { l.add(&proof.Policy{Text: "quorum all\n"}) },
-		"entry 4 cannot be read":                     func(l *log) { l.addBytes([]byte{0x83, 1, 2}) },
+		"entry 5 has the label of entry 4": func(l *log) { // which a personal entry took that is none's
+			l.add(&proof.Personal{Label: proof.PublicLabel(l.public)})
+			l.add(&proof.Release{Name: "letterlock", Version: "1.0"})
+		},
+		"entry 4 cannot be read": func(l *log) { l.addBytes([]byte{0x83, 1, 2}) },
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			l := newLog(t)

@@ -122,7 +122,7 @@ func (r *replay) addMapRoot(l *proof.MapRoot) error {
 	case l.Covers != r.size:
 		return lying(r.size, "is a map root that says it covers %d entries; it covers %d", l.Covers, r.size)
 	case r.mapRoot != nil && l.At < r.mapRoot.At:
-		return lying(r.size, "is a map root whose time goes back behind the one before")
+		return lying(r.size, "is a map root whose time goes back")
 	case l.Public != uint64(len(r.public)):
 		return lying(r.size, "is a map root that counts %d public entries; there are %d", l.Public, len(r.public))
 	case l.Root != r.labels.rootHash():
@@ -147,6 +147,10 @@ func (r *replay) addPublic(e entry) error {
 	if first, ok := r.public[e.hash]; ok {
 		return &lie{fmt.Sprintf("entry %d repeats entry %d: no entry may stand in the log twice", r.size, first), []int64{r.size, first}}
 	}
+	label := publicLabel(uint64(len(r.public)))
+	if len(r.labels.leaves) > 0 && r.labels.nearest(&label).label == label {
+		return r.insert(label, e.hash) // somebody's personal entry has it
+	}
 	var err error
 	switch l := e.leaf.(type) {
 	case *proof.Agreement:
@@ -159,11 +163,8 @@ func (r *replay) addPublic(e entry) error {
 	if err != nil {
 		return err
 	}
-	if err := r.insert(publicLabel(uint64(len(r.public))), e.hash); err != nil {
-		return err
-	}
 	r.public[e.hash] = r.size
-	return nil
+	return r.insert(label, e.hash)
 }
 
 // addAgreement checks an agreement by itself and against the partner's last one: newer ones have greater numbers and the same root key.

@@ -40,11 +40,7 @@ func (t *trie) insert(label, leaf hash, index int64) (twice int64, ok bool) {
 		t.root, t.leaves = -1, append(t.leaves, entry)
 		return 0, true
 	}
-	r := t.root
-	for r >= 0 {
-		r = t.inner[r].child[bitOf(&label, t.inner[r].bit)]
-	}
-	near := &t.leaves[-1-r]
+	near := t.nearest(&label)
 	if near.label == label {
 		return near.index, false
 	}
@@ -60,6 +56,15 @@ func (t *trie) insert(label, leaf hash, index int64) (twice int64, ok bool) {
 	*at = ref(len(t.inner))
 	t.leaves, t.inner = append(t.leaves, entry), append(t.inner, n)
 	return 0, true
+}
+
+// nearest is where the walk of a label ends, in a map that is not empty: at its leaf, if it has one.
+func (t *trie) nearest(label *hash) *leafNode {
+	r := t.root
+	for r >= 0 {
+		r = t.inner[r].child[bitOf(label, t.inner[r].bit)]
+	}
+	return &t.leaves[-1-r]
 }
 
 // rootHash is the map's root: zero bytes if nothing is in it.
