@@ -70,7 +70,7 @@ func TestAnHonestLog(t *testing.T) {
 // TestADamagedCopy: a copy that is not the audited tree is read again from the log, which must still contain that tree.
 func TestADamagedCopy(t *testing.T) {
 	for name, damage := range map[string]func([]byte) []byte{
-		"flipped":  func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+		"flipped":  func(b []byte) []byte { b[len(b)-36] ^= 1; return b }, // in the time of the last map root, where no other entry shows it
 		"cut":      func(b []byte) []byte { return b[:len(b)/2] },
 		"longer":   func(b []byte) []byte { return append(b, 0, 9, 1) },
 		"emptied":  func([]byte) []byte { return nil },
