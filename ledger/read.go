@@ -25,14 +25,15 @@ func (l *Ledger) Checkpoint(ctx context.Context) (signed []byte, err error) {
 	return signed, err
 }
 
-// Tile is the tile at a path of C2SP tlog-tiles: tile/L/N[.p/W] or tile/entries/N[.p/W]. Whatever the newest checkpoint covers can
-// be had, at every width that was ever published. full says that it will never change.
+// Tile is the tile at a path of C2SP tlog-tiles: tile/L/N[.p/W] or tile/entries/N[.p/W]. Whatever the log holds can be had, at every
+// width that it ever had, also while its checkpoint waits for witnesses: an auditor replays a tree before it signs it, and a tile says
+// nothing without a checkpoint. full says that it will never change.
 func (l *Ledger) Tile(ctx context.Context, path string) (data []byte, full bool, err error) {
 	tile, err := torchwood.ParseTilePath(path)
 	if err != nil {
 		return nil, false, chat.Errorf(chat.Invalid, "not a tile path")
 	}
-	err = l.read(ctx, func(tx *store.Tx, s snapshot) error {
+	err = l.readIntegrated(ctx, func(tx *store.Tx, s snapshot) error {
 		if !tileCovered(s.Size, tile) {
 			return errNotIncluded()
 		}
@@ -46,6 +47,21 @@ func (l *Ledger) Tile(ctx context.Context, path string) (data []byte, full bool,
 		return err
 	})
 	return data, tile.W == torchwood.TileWidth, err
+}
+
+// readIntegrated is read at the newest tree that the log has, published or not.
+func (l *Ledger) readIntegrated(ctx context.Context, fn func(tx *store.Tx, s snapshot) error) error {
+	var s store.LedgerState
+	err := l.store.View(ctx, func(tx *store.Tx) (err error) {
+		if s, err = tx.LedgerState(l.origin()); err != nil {
+			return err
+		}
+		return fn(tx, snapshot{LedgerState: s, tree: openTree(tx, s.Size)})
+	})
+	if err != nil {
+		return err
+	}
+	return l.show(s)
 }
 
 // tileCovered reports whether a tree of a size has a tile that wide.
