@@ -108,7 +108,7 @@ func serveAudit(ctx context.Context, out io.Writer, a *audit.Auditor, w *witness
 	if err != nil {
 		return chat.Wrap(chat.Unavailable, err, "cannot listen on %s: is another program using it? choose another with --listen", listen)
 	}
-	fmt.Fprintf(out, "%s\nwitness NAME %s http://%s/\n", w.VKey(), w.VKey(), listener.Addr())
+	fmt.Fprintf(out, "%s\n%s\n", w.VKey(), policyLine(w.VKey(), "http://"+listener.Addr().String()+"/"))
 	registry := prometheus.NewRegistry()
 	watcher := audit.NewWatcher(a, log, registry)
 	mux := http.NewServeMux()
@@ -124,9 +124,7 @@ func serveAudit(ctx context.Context, out io.Writer, a *audit.Auditor, w *witness
 		stop()
 	}()
 	lie := watcher.Run(ctx)
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	s.Shutdown(ending)
+	shutDown(s)
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return errors.Join(lie, err)
 	}
