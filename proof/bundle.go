@@ -4,43 +4,93 @@ import (
 	"bytes"
 	"encoding/json"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"letterlock/chat"
 )
 
-// BundleFormat is the first member of every bundle.
-const BundleFormat = "letterlock-bundle/1"
+// BundleFormat is the first member of every bundle. Format 1, which could not show that nothing was left out, is not read any more.
+const BundleFormat = "letterlock-bundle/2"
 
-// Bundle is everything that a stranger needs to check one person's history with one partner, offline (spec/ledger.md section 7).
+const formatBefore = "letterlock-bundle/1"
+
+// Bundle is everything that a stranger needs to check one person's history with one partner, or their keys alone, offline
+// (spec/ledger.md section 7).
 type Bundle struct {
-	Format     string          `json:"format"`
-	Host       string          `json:"host"`
-	Account    chat.AccountID  `json:"account"`
-	Handle     string          `json:"handle"`
-	Partner    string          `json:"partner"`
-	LedgerVKey string          `json:"ledger_vkey"`
-	ServerKey  []byte          `json:"server_key"`
-	VRFKey     []byte          `json:"vrf_key"`
-	Checkpoint string          `json:"checkpoint"`
-	Keys       BundledLeaf     `json:"keys"`
-	Agreements []BundledLeaf   `json:"agreements"`
-	KeyChain   [][]byte        `json:"key_chain"`
-	Control    []BundledRecord `json:"control"`
-	Access     []BundledRecord `json:"access"`
+	Format      string          `json:"format"`
+	Host        string          `json:"host"`
+	Account     chat.AccountID  `json:"account"`
+	Handle      string          `json:"handle"`
+	Partner     string          `json:"partner"` // empty: keys alone
+	LedgerVKey  string          `json:"ledger_vkey"`
+	ServerKey   []byte          `json:"server_key"`
+	VRFKey      []byte          `json:"vrf_key"`
+	Checkpoint  string          `json:"checkpoint"` // as WitnessPolicy.Cosigned writes it
+	Keys        BundledLeaf     `json:"keys"`
+	Map         BundledLeaf     `json:"map"`
+	Policies    []BundledPolicy `json:"policies"`
+	Agreements  []BundledLeaf   `json:"agreements"`
+	KeyChain    [][]byte        `json:"key_chain"`
+	NewestKey   BundledKey      `json:"newest_key"`
+	NextKey     BundledAbsence  `json:"next_key"`
+	Control     []BundledRecord `json:"control"`
+	Access      []BundledRecord `json:"access"`
+	NextControl BundledAbsence  `json:"next_control"`
+	NextAccess  BundledAbsence  `json:"next_access"`
 }
 
 // BundledLeaf is a public leaf with the proof that it is in the log.
 type BundledLeaf struct {
-	Leaf  []byte      `json:"leaf"`
-	Index int64       `json:"index"`
-	Proof []tlog.Hash `json:"proof"`
+	Leaf  []byte `json:"leaf"`
+	Index int64  `json:"index"`
+	Proof []byte `json:"proof"` // JoinHashes of an inclusion proof
+}
+
+// BundledPolicy is a witness policy with the handoff that put it in force (spec/witness.md section 3).
+type BundledPolicy struct {
+	Leaf       []byte `json:"leaf"`
+	Checkpoint string `json:"checkpoint"` // with the quorum of the policy before
+	Index      int64  `json:"index"`
+	Proof      []byte `json:"proof"` // JoinHashes, of that checkpoint's tree
+}
+
+// BundledKey shows that the map has the last entry of the key chain.
+type BundledKey struct {
+	Index    int64  `json:"index"`
+	VRFProof []byte `json:"vrf_proof"`
+	Proof    []byte `json:"proof"` // labelmap.Proof
+}
+
+// BundledAbsence shows that the map has not what would come next.
+type BundledAbsence struct {
+	VRFProof []byte `json:"vrf_proof"`
+	Proof    []byte `json:"proof"` // labelmap.Proof
 }
 
 // BundledRecord is a record, with its index, and the proof that its leaf is in the log.
 type BundledRecord struct {
-	Record []byte      `json:"record"`
-	Proof  []tlog.Hash `json:"proof"`
+	Record []byte `json:"record"`
+	Proof  []byte `json:"proof"` // JoinHashes of an inclusion proof
+}
+
+// JoinHashes writes an inclusion proof as one byte string.
+func JoinHashes[H ~[32]byte](list []H) []byte {
+	data := make([]byte, 0, len(list)*32)
+	for _, h := range list {
+		x := [32]byte(h)
+		data = append(data, x[:]...)
+	}
+	return data
+}
+
+// splitHashes reads what JoinHashes wrote.
+func splitHashes(data []byte) ([]Hash, error) {
+	if len(data)%32 != 0 || len(data) > maxProof*32 {
+		return nil, invalid("the inclusion proof is malformed")
+	}
+	list := make([]Hash, len(data)/32)
+	for i := range list {
+		list[i] = Hash(data[i*32:])
+	}
+	return list, nil
 }
 
 // Bytes writes the bundle in its one form.
@@ -62,20 +112,29 @@ func (b *Bundle) Bytes() ([]byte, error) {
 
 // noNulls makes empty lists of missing ones: a list is never written as null.
 func (b *Bundle) noNulls() {
-	b.ServerKey, b.VRFKey, b.KeyChain = list(b.ServerKey), list(b.VRFKey), list(b.KeyChain)
-	b.Agreements, b.Control, b.Access = list(b.Agreements), list(b.Control), list(b.Access)
-	b.Keys.Leaf, b.Keys.Proof = list(b.Keys.Leaf), list(b.Keys.Proof)
+	b.Policies, b.Agreements, b.KeyChain = list(b.Policies), list(b.Agreements), list(b.KeyChain)
+	b.Control, b.Access = list(b.Control), list(b.Access)
+	bytes := []*[]byte{&b.ServerKey, &b.VRFKey, &b.Keys.Leaf, &b.Keys.Proof, &b.Map.Leaf, &b.Map.Proof,
+		&b.NewestKey.VRFProof, &b.NewestKey.Proof}
+	for _, a := range []*BundledAbsence{&b.NextKey, &b.NextControl, &b.NextAccess} {
+		bytes = append(bytes, &a.VRFProof, &a.Proof)
+	}
+	for i := range b.Policies {
+		bytes = append(bytes, &b.Policies[i].Leaf, &b.Policies[i].Proof)
+	}
 	for i := range b.Agreements {
-		l := &b.Agreements[i]
-		l.Leaf, l.Proof = list(l.Leaf), list(l.Proof)
+		bytes = append(bytes, &b.Agreements[i].Leaf, &b.Agreements[i].Proof)
+	}
+	for i := range b.KeyChain {
+		bytes = append(bytes, &b.KeyChain[i])
 	}
 	for _, chain := range [][]BundledRecord{b.Control, b.Access} {
 		for i := range chain {
-			chain[i].Record, chain[i].Proof = list(chain[i].Record), list(chain[i].Proof)
+			bytes = append(bytes, &chain[i].Record, &chain[i].Proof)
 		}
 	}
-	for i := range b.KeyChain {
-		b.KeyChain[i] = list(b.KeyChain[i])
+	for _, p := range bytes {
+		*p = list(*p)
 	}
 }
 
@@ -92,7 +151,11 @@ func ParseBundle(data []byte) (*Bundle, error) {
 		return nil, tooLarge("bundle", MaxBundle)
 	}
 	var b Bundle
-	if err := json.Unmarshal(data, &b); err != nil {
+	err := json.Unmarshal(data, &b)
+	if b.Format == formatBefore {
+		return nil, chat.Errorf(chat.Incompatible, "the file is of an older format, which could not show that nothing was left out: have it made anew, with letterlock client proof")
+	}
+	if err != nil {
 		return nil, chat.Wrap(chat.Invalid, err, "the file is not a bundle")
 	}
 	if b.Format != BundleFormat {
@@ -105,8 +168,8 @@ func ParseBundle(data []byte) (*Bundle, error) {
 	if !bytes.Equal(again, data) {
 		return nil, invalid("the bundle is not in its one form: it was changed after it was made")
 	}
-	if len(b.Control) > MaxRecords || len(b.Access) > MaxRecords || len(b.Agreements) > MaxAgreements {
-		return nil, chat.Errorf(chat.TooLarge, "the bundle holds more than %d records or %d agreements", MaxRecords, MaxAgreements)
+	if len(b.Control) > MaxRecords || len(b.Access) > MaxRecords || len(b.Agreements) > MaxAgreements || len(b.Policies) > MaxPolicies {
+		return nil, chat.Errorf(chat.TooLarge, "the bundle holds more than %d records, %d agreements or %d policies", MaxRecords, MaxAgreements, MaxPolicies)
 	}
 	return &b, nil
 }

@@ -3,8 +3,6 @@ package proof
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -277,24 +275,4 @@ func InclusionText(index int64, p []Hash, signedCheckpoint []byte) ([]byte, erro
 		return nil, invalid("the inclusion proof is too long")
 	}
 	return torchwood.FormatProof(index, list, signedCheckpoint), nil
-}
-
-// canonicalCheckpoint accepts a checkpoint with the log's signature alone, in the one form that note.Sign gives it: base64 decoders
-// take more than one spelling of a signature, a bundle does not.
-func canonicalCheckpoint(signed []byte, log note.Verifier) (Checkpoint, error) {
-	c, err := OpenCheckpoint(signed, log)
-	if err != nil {
-		return Checkpoint{}, err
-	}
-	text := torchwood.Checkpoint{Origin: log.Name(), Tree: tlog.Tree{N: c.Size, Hash: c.Root}}.String()
-	prefix := fmt.Sprintf("%s\n— %s ", text, log.Name())
-	b64, ok := strings.CutPrefix(string(signed), prefix)
-	if !ok {
-		return Checkpoint{}, invalid("the checkpoint is not in its one form")
-	}
-	sig, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSuffix(b64, "\n"))
-	if err != nil || base64.StdEncoding.EncodeToString(sig)+"\n" != b64 {
-		return Checkpoint{}, invalid("the checkpoint is not in its one form")
-	}
-	return c, nil
 }

@@ -36,6 +36,7 @@ const (
 	MaxBundle     = 64 << 20
 	MaxRecords    = 1 << 16 // of a chain in a bundle
 	MaxAgreements = 64      // in a bundle
+	MaxPolicies   = 64      // in a bundle
 	MaxPolicy     = 16 << 10
 	MaxHead       = 20 << 10
 

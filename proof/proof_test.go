@@ -137,10 +137,13 @@ func TestHalfErased(t *testing.T) {
 func TestLeavesTellNothing(t *testing.T) {
 	w := story(t)
 	seen := map[[32]byte]bool{}
-	for _, leaf := range w.leaves[2:] {
+	for _, leaf := range w.leaves {
 		l, err := ParseLeaf(leaf)
 		w.must(err)
-		p := l.(*Personal)
+		p, ok := l.(*Personal)
+		if !ok {
+			continue
+		}
 		if len(leaf) != PersonalSize {
 			t.Errorf("a leaf of %d bytes", len(leaf))
 		}
@@ -379,40 +382,5 @@ func TestCheckpointsRefused(t *testing.T) {
 	w.must(err)
 	if err := log.Advance(empty, nil); !chat.Is(err, chat.Invalid) {
 		t.Errorf("an empty tree: %v", err)
-	}
-}
-
-// TestBundledCheckpointHasOneForm: a bundle's checkpoint carries the log's signature alone, spelled in one way.
-func TestBundledCheckpointHasOneForm(t *testing.T) {
-	w := story(t)
-	v, err := note.NewVerifier(w.vkey)
-	w.must(err)
-	w.finish()
-	good := []byte(w.bundle.Checkpoint)
-	if _, err := canonicalCheckpoint(good, v); err != nil {
-		t.Fatal(err)
-	}
-	text := string(good)
-	i := strings.LastIndex(text, "=") - 1 // the last character of base64 before its padding holds two bits that do not count
-	spelled := text[:i] + string(text[i]+1) + text[i+1:]
-	line := text[strings.Index(text, "\u2014"):]
-	skey, _, err := note.GenerateKey(w.rand, "witness.example")
-	w.must(err)
-	witness, err := note.NewSigner(skey)
-	w.must(err)
-	n, err := note.Open(good, note.VerifierList(v))
-	w.must(err)
-	both, err := note.Sign(n, witness)
-	w.must(err)
-	for name, bad := range map[string]string{"another spelling": spelled, "signed twice": text + line, "a cosignature": string(both)} {
-		if _, err := OpenCheckpoint([]byte(bad), v); err != nil {
-			t.Errorf("%s: a reader of notes would refuse it already: %v", name, err)
-		}
-		w.bundle.Checkpoint = bad
-		data, err := w.bundle.Bytes()
-		w.must(err)
-		if _, err := Verify(data, Pins{}); !chat.Is(err, chat.Invalid) {
-			t.Errorf("%s: %v", name, err)
-		}
 	}
 }

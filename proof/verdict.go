@@ -3,17 +3,33 @@ package proof
 import (
 	"cmp"
 	"encoding/base64"
-	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"letterlock/chat"
 	"letterlock/grant"
 )
 
+// VerdictKind is the headline of a verdict in one word.
+type VerdictKind string
+
+// The kinds.
+const (
+	NeverAnything VerdictKind = "never"      // no grant, no exposure, no access
+	NeverRead     VerdictKind = "never-read" // something was granted, and nobody of the partner could read anything
+	WasExposed    VerdictKind = "exposed"    // the partner could read, by somebody else's grant alone
+	HadAccess     VerdictKind = "access"     // the partner could read, by a grant of this person
+	KeysAlone     VerdictKind = "keys"       // these were the person's keys
+	ErasedUnknown VerdictKind = "erased"     // what would tell was erased or is withheld
+)
+
+// VerdictKinds are all kinds.
+var VerdictKinds = []VerdictKind{NeverAnything, NeverRead, WasExposed, HadAccess, KeysAlone, ErasedUnknown}
+
 // Verdict is what a bundle proves.
 type Verdict struct {
+	Kind     VerdictKind `json:"kind"`
+	Headline string      `json:"headline"` // one sentence
+
 	Host         string         `json:"host"`
 	Account      chat.AccountID `json:"account"`
 	Handle       string         `json:"handle"`
@@ -23,19 +39,52 @@ type Verdict struct {
 	LedgerRoot   string         `json:"ledger_root"` // base64
 	LedgerPinned bool           `json:"ledger_pinned"`
 	VRFPinned    bool           `json:"vrf_pinned"`
+	PolicyPinned bool           `json:"policy_pinned"`
 
-	Grants       []GrantVerdict `json:"grants"`
-	Reads        []ReadVerdict  `json:"reads"`
-	Posts        int            `json:"posts"`         // under this account's grants
-	Deletes      int            `json:"deletes"`       // under this account's grants
-	OtherPosts   int            `json:"other_posts"`   // under grants not shown here: other people's in threads with this account
-	OtherDeletes int            `json:"other_deletes"` // likewise
-	Erased       int            `json:"erased"`        // records whose contents were erased or withheld
+	AsOf      AsOf             `json:"as_of"`
+	Witnesses []WitnessVerdict `json:"witnesses"` // who cosigned the checkpoint
 
-	Complete  bool     `json:"complete"` // always false until the map exists
+	Grants       []GrantVerdict  `json:"grants"`
+	Reads        []ReadVerdict   `json:"reads"`
+	Devices      []DeviceVerdict `json:"devices"`       // in a bundle of keys alone
+	Posts        int             `json:"posts"`         // under this account's grants
+	Deletes      int             `json:"deletes"`       // under this account's grants
+	OtherPosts   int             `json:"other_posts"`   // under grants not shown here: other people's in threads with this account
+	OtherDeletes int             `json:"other_deletes"` // likewise
+	Erased       int             `json:"erased"`        // records whose contents were erased or withheld
+
+	Complete  bool     `json:"complete"` // nothing was left out up to this checkpoint; always true: what is not complete is refused
 	Findings  []string `json:"findings"` // what contradicts itself: somebody did not do as they should
 	Sentences []string `json:"sentences"`
 	Limits    []string `json:"limits"` // what this cannot say
+
+	headline                    message
+	findings, sentences, limits []message
+	lang                        Lang
+}
+
+// AsOf is when the checkpoint was the newest one, ms: by the witnesses' clocks, or by the server's where none signed it.
+type AsOf struct {
+	From int64  `json:"from"`
+	To   int64  `json:"to"`
+	By   string `json:"by"` // witnesses or server
+}
+
+// WitnessVerdict is a witness of the policy that cosigned the checkpoint.
+type WitnessVerdict struct {
+	Name           string `json:"name"` // of its key
+	At             int64  `json:"at"`   // ms, its clock
+	NotIndependent bool   `json:"not_independent"`
+}
+
+// DeviceVerdict is a device of the person.
+type DeviceVerdict struct {
+	Device  chat.DeviceID `json:"device"`
+	Name    string        `json:"name"`
+	Key     []byte        `json:"key"`               // Ed25519
+	Added   uint64        `json:"added"`             // number of the key chain's entry
+	Removed uint64        `json:"removed,omitempty"` // likewise; 0 while it is in the chain
+	Stolen  bool          `json:"stolen,omitempty"`  // it was removed as stolen
 }
 
 // GrantVerdict is one grant of the account.
@@ -82,8 +131,9 @@ func (v *verification) verdict(pins Pins) *Verdict {
 	r := &reading{v: v, Verdict: &Verdict{
 		Host: b.Host, Account: b.Account, Handle: b.Handle, Partner: b.Partner, PartnerName: v.partnerName(),
 		LedgerSize: v.checkpoint.Size, LedgerRoot: base64.StdEncoding.EncodeToString(v.checkpoint.Root[:]),
-		LedgerPinned: pins.LedgerVKey != "", VRFPinned: len(pins.VRFKey) > 0,
-		Grants: []GrantVerdict{}, Reads: []ReadVerdict{}, Findings: []string{},
+		LedgerPinned: pins.LedgerVKey != "", VRFPinned: len(pins.VRFKey) > 0, PolicyPinned: len(pins.Policy) > 0,
+		AsOf: v.asOf(), Witnesses: v.witnesses(), Complete: true,
+		Grants: []GrantVerdict{}, Reads: []ReadVerdict{}, Devices: []DeviceVerdict{},
 	}}
 	all := slices.Concat(v.control, v.access)
 	slices.SortFunc(all, func(x, y *Record) int { return cmp.Compare(x.Index, y.Index) })
@@ -92,7 +142,29 @@ func (v *verification) verdict(pins Pins) *Verdict {
 	}
 	r.finish()
 	r.tell()
+	r.Speak(English)
 	return r.Verdict
+}
+
+// asOf is when the witnesses signed; without any, what the server says of the map root.
+func (v *verification) asOf() AsOf {
+	if len(v.cosigned) == 0 {
+		return AsOf{v.theMap.At, v.theMap.At, "server"}
+	}
+	at := AsOf{v.cosigned[0].At, v.cosigned[0].At, "witnesses"}
+	for _, c := range v.cosigned {
+		at.From, at.To = min(at.From, c.At), max(at.To, c.At)
+	}
+	return at
+}
+
+func (v *verification) witnesses() []WitnessVerdict {
+	list := []WitnessVerdict{}
+	for _, c := range v.cosigned {
+		name := c.Witness.KeyName()
+		list = append(list, WitnessVerdict{name, c.At, OperatorRun(name, v.bundle.Host)})
+	}
+	return list
 }
 
 // partnerName is the name in the newest agreement.
@@ -109,12 +181,14 @@ func (v *verification) partnerName() string {
 // reading is a verdict in the making.
 type reading struct {
 	*Verdict
-	v          *verification
-	hiddenText bool // a control record was erased: it may hold the grant that an access needs
+	v            *verification
+	hiddenText   bool // a control record was erased: it may hold the grant that an access needs
+	hiddenAccess bool // an access record was erased: it may be an exposure
+	loose        bool // something was served to a reader to whom no exposure is recorded
 }
 
 func (r *reading) finding(format string, args ...any) {
-	r.Findings = append(r.Findings, fmt.Sprintf(format, args...))
+	r.findings = append(r.findings, message{format, args})
 }
 
 // read takes one record into the verdict.
@@ -123,11 +197,12 @@ func (r *reading) read(record *Record) {
 	if err != nil {
 		return
 	}
-	at := fmt.Sprintf("entry %d", record.Index)
+	at := message{"entry %d", []any{record.Index}}
 	switch p := p.(type) {
 	case nil:
 		r.Erased++
 		r.hiddenText = r.hiddenText || record.Chain == Control
+		r.hiddenAccess = r.hiddenAccess || record.Chain == Access
 	case *Grant, *Narrow, *Revoke:
 		r.control(r.v.entries[record.N], record.Index, at)
 	case *Exposed:
@@ -145,7 +220,7 @@ func (r *reading) read(record *Record) {
 	}
 }
 
-func (r *reading) control(e controlEntry, index int64, at string) {
+func (r *reading) control(e controlEntry, index int64, at message) {
 	switch {
 	case e.grant != nil:
 		r.granted(e, index, at)
@@ -161,7 +236,7 @@ func (r *reading) control(e controlEntry, index int64, at string) {
 	}
 }
 
-func (r *reading) granted(e controlEntry, index int64, at string) {
+func (r *reading) granted(e controlEntry, index int64, at message) {
 	g := e.grant
 	if r.grant(g.ID) != nil {
 		r.finding("%s grants under an id that was used before", at)
@@ -184,7 +259,7 @@ func (g *GrantVerdict) end(how string, at, index int64) {
 	g.Left, g.left = []string{}, 0
 }
 
-func (r *reading) narrowed(n *grant.Narrowing, at string) {
+func (r *reading) narrowed(n *grant.Narrowing, at message) {
 	g := r.grant(n.Grant)
 	switch {
 	case g == nil || g.endIndex != 0:
@@ -217,14 +292,14 @@ func (r *reading) unless(format string, args ...any) {
 //
 // A grant that replaces another is recorded before the commit that puts it in the other's place, at most grant.PendingFor later: until then the
 // other one still stands.
-func (r *reading) allowed(id chat.GrantID, c chat.ConversationID, need chat.Actions, when int64, at, what string) {
+func (r *reading) allowed(id chat.GrantID, c chat.ConversationID, need chat.Actions, when int64, at message, what word) {
 	g := r.grant(id)
 	switch {
 	case g == nil:
 		r.unless("%s is %s, and no grant allowed it", at, what)
 	case g.How == "replaced" && g.Conversation == c && g.g.Actions.Has(need) && when < g.Ended+grant.PendingFor:
 	case g.endIndex != 0:
-		r.finding("%s is %s, logged after its grant was %s", at, what, g.How)
+		r.finding("%s is %s, logged after its grant was %s", at, what, word(g.How))
 	case g.Conversation != c:
 		r.finding("%s is %s in another conversation than the grant's", at, what)
 	case !g.left.Has(need):
@@ -232,7 +307,7 @@ func (r *reading) allowed(id chat.GrantID, c chat.ConversationID, need chat.Acti
 	}
 }
 
-func (r *reading) exposed(p *Exposed, at string) {
+func (r *reading) exposed(p *Exposed, at message) {
 	if s := r.span(p.Grant, p.Conversation); s != nil && s.ToEpoch == nil {
 		r.finding("%s is an exposure to a reader that was there already", at)
 		return
@@ -249,9 +324,12 @@ func (r *reading) exposed(p *Exposed, at string) {
 		FromEpoch: p.Epoch, From: p.At, agent: p.AgentKey, open: map[int64]bool{}})
 }
 
-func (r *reading) ended(p *Ended, at string) {
+func (r *reading) ended(p *Ended, at message) {
 	s := r.span(p.Grant, p.Conversation)
 	if s == nil || s.ToEpoch != nil || p.Epoch <= s.FromEpoch || p.Granting != s.Granting {
+		if s == nil {
+			r.served(p.Grant)
+		}
 		r.unlessErased("%s ends an exposure that is not recorded like that", at)
 		return
 	}
@@ -266,6 +344,11 @@ func (r *reading) unlessErased(format string, args ...any) {
 	}
 }
 
+// served notes that something was served to a reader to whom no exposure is shown, unless the exposure may be one that was erased.
+func (r *reading) served(id chat.GrantID) {
+	r.loose = r.loose || r.Erased == 0 || r.grant(id) != nil
+}
+
 // span finds the newest span of a reader.
 func (r *reading) span(id chat.GrantID, c chat.ConversationID) *ReadVerdict {
 	for i := len(r.Reads) - 1; i >= 0; i-- {
@@ -276,9 +359,10 @@ func (r *reading) span(id chat.GrantID, c chat.ConversationID) *ReadVerdict {
 	return nil
 }
 
-func (r *reading) opened(p *Open, at string) {
+func (r *reading) opened(p *Open, at message) {
 	s := r.span(p.Grant, p.Conversation)
 	if s == nil {
+		r.served(p.Grant)
 		r.unlessErased("%s opens access for a reader to whom no exposure is recorded", at)
 		return
 	}
@@ -292,9 +376,12 @@ func (r *reading) opened(p *Open, at string) {
 	s.open[p.Period] = true
 }
 
-func (r *reading) closed(p *Close, at string) {
+func (r *reading) closed(p *Close, at message) {
 	s := r.span(p.Grant, p.Conversation)
 	if s == nil || !s.open[p.Period] {
+		if s == nil {
+			r.served(p.Grant)
+		}
 		r.unlessErased("%s closes an access period that was not opened", at)
 		return
 	}
@@ -330,7 +417,7 @@ func (r *reading) others(id chat.GrantID) bool {
 	return true
 }
 
-func (r *reading) posted(p *Post, at string) {
+func (r *reading) posted(p *Post, at message) {
 	if r.others(p.Grant) {
 		r.OtherPosts++
 		return
@@ -342,7 +429,7 @@ func (r *reading) posted(p *Post, at string) {
 	r.Posts++
 }
 
-func (r *reading) deleted(p *Delete, at string) {
+func (r *reading) deleted(p *Delete, at message) {
 	if r.others(p.Grant) {
 		r.OtherDeletes++
 		return
@@ -353,6 +440,10 @@ func (r *reading) deleted(p *Delete, at string) {
 
 // finish adds what only the whole shows.
 func (r *reading) finish() {
+	r.Kind = r.kind()
+	if r.Kind == KeysAlone {
+		r.devices()
+	}
 	for _, g := range r.Grants {
 		if g.Stolen && g.endIndex == 0 {
 			r.finding("grant %s was signed by a device that was later reported stolen, and was not revoked", g.Grant)
@@ -360,110 +451,28 @@ func (r *reading) finish() {
 	}
 }
 
-// tell writes the sentences.
-func (r *reading) tell() {
-	r.say("The ledger %s signed a tree of %d entries; every record below is one of them.", Origin(r.Host), r.LedgerSize)
-	for _, g := range r.Grants {
-		r.tellGrant(g)
+// kind finds the headline. What was erased may be an exposure: without one that is shown, nothing is said.
+func (r *reading) kind() VerdictKind {
+	own := func(s ReadVerdict) bool { return s.Granting == r.Account }
+	switch {
+	case r.Partner == "":
+		return KeysAlone
+	case r.loose || slices.ContainsFunc(r.Reads, own):
+		return HadAccess
+	case len(r.Reads) > 0:
+		return WasExposed
+	case r.hiddenAccess:
+		return ErasedUnknown
+	case len(r.v.control)+len(r.v.access) > 0:
+		return NeverRead
 	}
-	for _, s := range r.Reads {
-		r.tellRead(s)
-	}
-	if r.Posts+r.Deletes > 0 {
-		r.say("For %s, %s put %s through the slot and took back %s.", r.Handle, r.PartnerName, count(r.Posts, "post"), count(r.Deletes, "post"))
-	}
-	if r.OtherPosts+r.OtherDeletes > 0 {
-		r.say("In conversations with %s, under grants that are not shown here (other people's, or erased), %s put %s through the slot and took back %s.",
-			r.Handle, r.PartnerName, count(r.OtherPosts, "post"), count(r.OtherDeletes, "post"))
-	}
-	if r.Erased > 0 {
-		r.say("The contents of %s were erased or are withheld; what they say is not known.", count(r.Erased, "record"))
-	}
-	r.tellRest()
-	r.Limits = r.limits()
+	return NeverAnything
 }
 
-func (r *reading) say(format string, args ...any) {
-	r.Sentences = append(r.Sentences, fmt.Sprintf(format, args...))
-}
-
-func (r *reading) tellGrant(g GrantVerdict) {
-	end := ""
-	if g.endIndex != 0 {
-		end = fmt.Sprintf("; %s %s, entry %d", g.How, clock(g.Ended), g.endIndex)
-	} else if len(g.Left) < len(g.Actions) {
-		end = fmt.Sprintf("; narrowed to %s", strings.Join(g.Left, ", "))
+func (r *reading) devices() {
+	for _, d := range slices.Concat(r.v.people.Devices(), r.v.people.Removed()) {
+		r.Devices = append(r.Devices, DeviceVerdict{Device: d.ID, Name: d.Name, Key: d.Key, Added: d.Added, Removed: d.Removed,
+			Stolen: r.v.people.RemovedAsStolen(d.ID)})
 	}
-	r.say("%s granted %s %s in conversation %s, from %s until %s (grant %s, entry %d)%s.", r.Handle, r.PartnerName,
-		strings.Join(g.Actions, ", "), g.Conversation, clock(g.Issued), clock(g.Expiry), g.Grant, g.Index, end)
-}
-
-func (r *reading) tellRead(s ReadVerdict) {
-	who := "under a grant of " + r.Handle
-	if s.Granting != r.Account {
-		who = "under a grant of account " + s.Granting.String()
-	}
-	if s.ToEpoch != nil {
-		r.say("%s could read conversation %s from epoch %d to epoch %d (times %s to %s, by the server's clock), %s.",
-			r.PartnerName, s.Conversation, s.FromEpoch, *s.ToEpoch, clock(s.From), clock(s.To), who)
-	} else {
-		r.say("%s could read conversation %s from epoch %d on (time %s, by the server's clock), %s; no end is recorded in this bundle.",
-			r.PartnerName, s.Conversation, s.FromEpoch, clock(s.From), who)
-	}
-	if s.Periods > 0 {
-		r.say("It was served there in %s, of which %d are closed: %s, %d of them on the server's word alone (%d closings countersigned by the agent).",
-			count(s.Periods, "access period"), s.Closed, count(int(s.Entries), "entry"), s.EntriesUnsigned, s.Countersigned)
-	}
-}
-
-func (r *reading) tellRest() {
-	if len(r.v.control)+len(r.v.access) == 0 {
-		r.say("This bundle holds no grant of %s for %s, no exposure and no access; completeness not proven.", r.Handle, r.PartnerName)
-		return
-	}
-	r.say("No other grant of %s for %s and no other access is in this bundle; completeness not proven.", r.Handle, r.PartnerName)
-}
-
-func (r *reading) limits() []string {
-	limits := []string{
-		"It shows what was logged up to its checkpoint. Records after the last one shown could exist: completeness not proven.",
-		"It shows no other accounts and no other partners than the one named.",
-		"Times are the word of the server and of the person's devices.",
-		"What could be read may have been copied.",
-	}
-	if !r.LedgerPinned {
-		limits = append(limits, "The ledger's key is the bundle's own claim: compare it with the one that the server publishes.")
-	}
-	if !r.VRFPinned {
-		limits = append(limits, "The VRF key is what entry 0 of that ledger announces.")
-	}
-	return limits
-}
-
-func clock(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	if strings.HasSuffix(noun, "y") {
-		return fmt.Sprintf("%d %sies", n, strings.TrimSuffix(noun, "y"))
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// Text is the verdict for people.
-func (v *Verdict) Text() string {
-	var s strings.Builder
-	for _, line := range v.Sentences {
-		fmt.Fprintln(&s, line)
-	}
-	for _, line := range v.Findings {
-		fmt.Fprintln(&s, "CONTRADICTION:", line)
-	}
-	fmt.Fprintln(&s, "What this cannot say:")
-	for _, line := range v.Limits {
-		fmt.Fprintln(&s, " -", line)
-	}
-	return s.String()
+	slices.SortFunc(r.Devices, func(x, y DeviceVerdict) int { return cmp.Compare(x.Added, y.Added) })
 }

@@ -1,21 +1,28 @@
 package proof
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	vrf "filippo.io/mostly-harmless/vrf-r255"
+	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"letterlock/chat"
 	"letterlock/grant"
 	"letterlock/keychain"
+	"letterlock/labelmap"
 )
 
 // world is a server with a log in memory, Alice with one device, and Flimmer with its agreement. All of it follows from a seed.
@@ -31,9 +38,14 @@ type world struct {
 	vrfKey VRFKey
 
 	leaves [][]byte
-	hashes []tlog.Hash // stored hashes
-	heads  map[Chain]*Record
-	bundle *Bundle
+	hashes []tlog.Hash      // stored hashes
+	labels []labelmap.Entry // what the map holds of leaves
+	public uint64           // public entries among leaves
+
+	witnesses map[string]ed25519.PrivateKey // by the name of their key
+	policy    *WitnessPolicy                // in force; nil: none
+	heads     map[Chain]*Record
+	bundle    *Bundle
 
 	alice     chat.AccountID
 	phone     keychain.DeviceKey
@@ -62,7 +74,7 @@ func (s *stream) Read(p []byte) (int, error) {
 func sha256Byte(b []byte) byte { h := sha256.Sum256(b); return h[0] }
 
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, rand: &stream{}, host: "chat.example:8080", heads: map[Chain]*Record{}, now: 1_800_000_000_000}
+	w := &world{t: t, rand: &stream{}, host: "chat.example:8080", heads: map[Chain]*Record{}, witnesses: map[string]ed25519.PrivateKey{}, now: 1_800_000_000_000}
 	w.server, w.flimmer, w.agent = w.key(), w.key(), w.key()
 	skey, vkey, err := note.GenerateKey(w.rand, Origin(w.host))
 	w.must(err)
@@ -132,7 +144,100 @@ func (w *world) add(leaf []byte) int64 {
 	w.must(err)
 	w.hashes = append(w.hashes, hashes...)
 	w.leaves = append(w.leaves, leaf)
+	l, err := ParseLeaf(leaf)
+	w.must(err)
+	if label, ok := MapLabel(l, w.public); ok {
+		w.labels = append(w.labels, labelmap.Entry{Label: label, Value: labelmap.Value(LeafHash(leaf), n)})
+	}
+	if l.Type().Public() {
+		w.public++
+	}
 	return n
+}
+
+// root appends a map root, as every batch ends with one.
+func (w *world) root() {
+	leaf := MapRoot{Covers: int64(len(w.leaves)), At: w.now + 10_000, Public: w.public, Root: w.tree(len(w.labels)).Root()}
+	w.add(leaf.Bytes())
+}
+
+// buckets are the first n labels of the map.
+func (w *world) buckets(n int) map[labelmap.Bucket][]labelmap.Entry {
+	m := map[labelmap.Bucket][]labelmap.Entry{}
+	for _, e := range w.labels[:n] {
+		b := labelmap.BucketOf(e.Label)
+		m[b] = append(m[b], e)
+		slices.SortFunc(m[b], func(x, y labelmap.Entry) int { return bytes.Compare(x.Label[:], y.Label[:]) })
+	}
+	return m
+}
+
+func (w *world) tree(n int) labelmap.Tree { return labelmap.Tree{}.With(w.buckets(n)) }
+
+// mapProof proves what the map of the first n labels holds under a label.
+func (w *world) mapProof(label Hash, n int) []byte {
+	buckets := w.buckets(n)
+	p, err := w.tree(n).Prove(label, func(b labelmap.Bucket) ([]labelmap.Entry, error) { return buckets[b], nil })
+	w.must(err)
+	return p.Bytes()
+}
+
+// absence says what the map of today holds at a place.
+func (w *world) absence(place Labelled) BundledAbsence {
+	label := ProveLabel(w.vrf, place)
+	return BundledAbsence{VRFProof: label.Proof[:], Proof: w.mapProof(label.Label, len(w.labels))}
+}
+
+// witness is the vkey of a witness, which exists from the first call on.
+func (w *world) witness(name string) string {
+	if w.witnesses[name] == nil {
+		w.witnesses[name] = w.key()
+	}
+	s, err := torchwood.NewCosignatureSigner(name, w.witnesses[name])
+	w.must(err)
+	return s.Verifier().String()
+}
+
+// cosign adds the cosignature of a witness, made so many seconds after now, as its last line.
+func (w *world) cosign(checkpoint, name string, after int64) string {
+	text, _, _ := strings.Cut(checkpoint, "\n\n")
+	at := w.now/1000 + after
+	sig := ed25519.Sign(w.witnesses[name], fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s\n", at, text))
+	v, err := torchwood.NewCosignatureVerifier(w.witness(name))
+	w.must(err)
+	data := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, v.KeyHash()), uint64(at))
+	return checkpoint + fmt.Sprintf("\u2014 %s %s\n", name, base64.StdEncoding.EncodeToString(append(data, sig...)))
+}
+
+// published is the newest checkpoint with the cosignatures of all witnesses of the policy in force.
+func (w *world) published() string {
+	c := string(w.checkpoint(len(w.leaves)))
+	if w.policy == nil {
+		return c
+	}
+	for i, x := range w.policy.Witnesses() {
+		c = w.cosign(c, x.KeyName(), int64(10+i))
+	}
+	one, err := w.policy.Cosigned([]byte(c))
+	w.must(err)
+	return string(one)
+}
+
+// witnessed logs a policy of these witnesses, of which so many must sign, and puts its handoff into the bundle.
+func (w *world) witnessed(least int, names ...string) {
+	text := "log " + w.vkey + "\n"
+	for _, name := range names {
+		text += "witness " + name + " " + w.witness(name) + "\n"
+	}
+	text += fmt.Sprintf("group g %d %s\nquorum g\n", least, strings.Join(names, " "))
+	p, err := ParsePolicy([]byte(text))
+	w.must(err)
+	leaf := Policy{Text: p.String()}
+	index := w.add(leaf.Bytes())
+	w.root()
+	w.bundle.Policies = append(w.bundle.Policies, BundledPolicy{Leaf: leaf.Bytes(), Checkpoint: w.published(), Index: index,
+		Proof: JoinHashes(w.inclusion(index))})
+	w.policy = p
 }
 
 // ReadHashes implements tlog.HashReader.
@@ -226,26 +331,61 @@ func (w *world) begin() {
 		ServerKey: w.serverKey(), VRFKey: w.vrfKey.Bytes(), KeyChain: w.people.Entries()}
 	w.bundle.Keys = BundledLeaf{Leaf: w.keysLeaf().Bytes(), Index: w.add(w.keysLeaf().Bytes())}
 	w.bundle.Agreements = []BundledLeaf{{Leaf: agreement.Bytes(), Index: w.add(agreement.Bytes())}}
+	for n := range w.people.Entries() {
+		w.bundle.NewestKey.Index = w.logKey(n)
+	}
 }
 
-// finish proves everything in the bundle to the newest checkpoint.
+// logKey logs an entry of Alice's key chain.
+func (w *world) logKey(n int) int64 {
+	leaf := KeyEntry{Label: ProveLabel(w.vrf, KeyPlace{Handle: "alice", N: uint64(n)}).Label, Entry: sha256.Sum256(w.people.Entries()[n])}
+	return w.add(leaf.Bytes())
+}
+
+// aboutKeys makes the bundle one of keys alone.
+func (w *world) aboutKeys() {
+	b := w.bundle
+	b.Partner, b.Agreements, b.Control, b.Access = "", nil, nil, nil
+}
+
+// finish ends the log with a map root, and proves everything in the bundle to the newest checkpoint.
 func (w *world) finish() []byte {
 	w.t.Helper()
+	w.root()
+	return w.prove()
+}
+
+// prove proves everything in the bundle to the newest checkpoint.
+func (w *world) prove() []byte {
+	w.t.Helper()
 	b := w.bundle
-	b.Checkpoint = string(w.checkpoint(len(w.leaves)))
-	b.Keys.Proof = w.inclusion(b.Keys.Index)
+	size := int64(len(w.leaves))
+	b.Checkpoint = w.published()
+	b.Map = BundledLeaf{Leaf: w.leaves[size-1], Index: size - 1, Proof: JoinHashes(w.inclusion(size - 1))}
+	b.Keys.Proof = JoinHashes(w.inclusion(b.Keys.Index))
 	for i := range b.Agreements {
-		b.Agreements[i].Proof = w.inclusion(b.Agreements[i].Index)
+		b.Agreements[i].Proof = JoinHashes(w.inclusion(b.Agreements[i].Index))
 	}
 	for _, chain := range [][]BundledRecord{b.Control, b.Access} {
 		for i := range chain {
 			r, err := ParseRecord(chain[i].Record)
 			w.must(err)
 			chain[i].Proof = nil
-			if r.Index >= 0 && r.Index < int64(len(w.leaves)) {
-				chain[i].Proof = w.inclusion(r.Index)
+			if r.Index >= 0 && r.Index < size {
+				chain[i].Proof = JoinHashes(w.inclusion(r.Index))
 			}
 		}
+	}
+	last := KeyPlace{Handle: b.Handle, N: uint64(max(len(b.KeyChain), 1) - 1)}
+	newest := w.absence(last)
+	b.NewestKey.VRFProof, b.NewestKey.Proof = newest.VRFProof, newest.Proof
+	b.NextKey = w.absence(KeyPlace{Handle: b.Handle, N: last.N + 1})
+	b.NextControl, b.NextAccess = BundledAbsence{}, BundledAbsence{}
+	if b.Partner != "" {
+		place := Place{Account: b.Account, Partner: b.Partner, Chain: Control, N: uint64(len(b.Control))}
+		b.NextControl = w.absence(place)
+		place.Chain, place.N = Access, uint64(len(b.Access))
+		b.NextAccess = w.absence(place)
 	}
 	data, err := b.Bytes()
 	w.must(err)
@@ -303,10 +443,22 @@ func (w *world) post(id byte) *Post {
 		Post: sha256.Sum256([]byte("post")), At: w.now + 500}
 }
 
+// exposedBy is an exposure by a grant of somebody else.
+func (w *world) exposedBy(id byte, epoch uint64) *Exposed {
+	x := w.exposed(id, epoch)
+	x.Granting = chat.AccountID{9}
+	return x
+}
+
 // story is a whole history of Alice with Flimmer: grant, post, exposure, reading, revocation.
 func story(t testing.TB) *world {
 	w := newWorld(t)
 	w.begin()
+	w.story()
+	return w
+}
+
+func (w *world) story() {
 	w.record(w.grant(1, chat.AllActions, 0))
 	w.record(w.post(1))
 	w.record(w.exposed(1, 3))
@@ -315,5 +467,4 @@ func story(t testing.TB) *world {
 	w.record(w.closed(1, 4))
 	w.record(w.revocation(1, 1))
 	w.record(w.ended(1, 5))
-	return w
 }
