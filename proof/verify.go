@@ -329,11 +329,11 @@ func (v *verification) records(chain Chain, bundled []BundledRecord) ([]*Record,
 		if r.N != uint64(i) {
 			return nil, unproven("record %d of %s is missing: the next one is number %d", i, chain, r.N)
 		}
-		if err := r.Check(v.vrf, before); err != nil {
-			return nil, err
-		}
 		if err := v.included(r.Leaf, r.Index, entry.Proof); err != nil {
 			return nil, chat.Wrap(chat.Unproven, err, "record %d of %s is not in the ledger", i, chain)
+		}
+		if err := r.Check(v.vrf, before); err != nil {
+			return nil, err
 		}
 		if before != nil && r.Index <= before.Index {
 			return nil, unproven("record %d of %s stands in the ledger before the record that it follows", i, chain)
