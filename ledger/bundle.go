@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -16,42 +17,100 @@ import (
 type Subject struct {
 	Account    chat.AccountID
 	Handle     string
-	Partner    string
+	Partner    string   // empty: keys alone
 	KeyChain   [][]byte // all entries from 0
 	Agreements [][]byte // countersigned, of this partner, in any order; those not in the log yet are left out
 }
 
-// Bundle gathers an account's whole history with a partner, with proofs to one checkpoint. Records that wait for the log are left
-// out. The person's device checks it with proof.Verify, and against what it remembers, before it shows it to anybody.
+// Bundle gathers an account's whole history with a partner, or its keys alone, with proofs to one checkpoint that nothing else is in the log.
+// Records and keys that wait for the log are left out. The person's device checks it with proof.Verify, and against what it remembers,
+// before it shows it to anybody.
 func (l *Ledger) Bundle(ctx context.Context, s Subject) (*proof.Bundle, error) {
-	b := &proof.Bundle{Host: l.keys.host, Account: s.Account, Handle: s.Handle, Partner: s.Partner, KeyChain: s.KeyChain,
+	b := &proof.Bundle{Host: l.keys.host, Account: s.Account, Handle: s.Handle, Partner: s.Partner,
 		LedgerVKey: l.keys.vkey, ServerKey: l.keys.ServerKey(), VRFKey: l.keys.VRFKey()}
 	err := l.read(ctx, func(_ *store.Tx, log snapshot) error {
-		b.Checkpoint = string(log.Checkpoint)
-		err := log.bundleLeaves(b, s.Agreements)
-		if err != nil {
-			return err
+		for _, step := range []func() error{
+			func() error { return log.bundleHead(b) },
+			func() error { return log.bundleKeys(b, s.KeyChain) },
+			func() error { return log.bundleHistory(b, s.Agreements) },
+		} {
+			if err := step(); err != nil {
+				return err
+			}
 		}
-		place := proof.Place{Account: s.Account, Partner: s.Partner, Chain: proof.Control}
-		if b.Control, err = log.bundleChain(place); err != nil {
-			return err
-		}
-		place.Chain = proof.Access
-		b.Access, err = log.bundleChain(place)
-		return err
+		return nil
 	})
 	return b, err
 }
 
-// bundleLeaves adds entry 0 and the agreements.
-func (s snapshot) bundleLeaves(b *proof.Bundle, agreements [][]byte) error {
+// bundleHead adds the checkpoint, with the policies that say who must cosign it, the map root and entry 0.
+func (s snapshot) bundleHead(b *proof.Bundle) error {
+	head, err := s.head()
+	if err != nil {
+		return err
+	}
+	if err := b.PutCheckpoint(head.Checkpoint); err != nil {
+		return err
+	}
+	b.Map = proof.BundledLeaf{Leaf: head.Leaf, Index: s.Size - 1, Proof: proof.JoinHashes(head.Proof)}
 	first, err := s.tree.tx.LedgerLeaves(0, 1)
 	if err != nil || len(first) == 0 {
 		return err
 	}
-	if b.Keys, err = s.bundleLeaf(first[0]); err != nil {
+	b.Keys, err = s.bundleLeaf(first[0])
+	return err
+}
+
+// bundleKeys adds the key chain as far as it is in the log, and that there is no more of it.
+func (s snapshot) bundleKeys(b *proof.Bundle, chain [][]byte) error {
+	for n := len(chain) - 1; n >= 0; n-- {
+		place := proof.KeyPlace{Handle: b.Handle, N: uint64(n)}
+		label := proof.ProveLabel(s.ledger.keys.VRF, place)
+		row, err := s.tree.tx.LedgerLeafByDeed(label.Label[:])
+		if errors.Is(err, store.ErrNotFound) || err == nil && row.Index >= s.Size {
+			continue // it waits
+		}
+		if err != nil {
+			return err
+		}
+		newest, err := s.labelled(place)
+		if err != nil {
+			return err
+		}
+		b.KeyChain = chain[:n+1]
+		b.NewestKey = proof.BundledKey{Index: row.Index, VRFProof: newest.VRFProof, Proof: newest.Proof}
+		place.N++
+		b.NextKey, err = s.bundleAbsence(place)
 		return err
 	}
+	return chat.Errorf(chat.Unavailable, "the keys are not in the ledger yet: try again in a few seconds")
+}
+
+func (s snapshot) bundleAbsence(p proof.Labelled) (proof.BundledAbsence, error) {
+	l, err := s.labelled(p)
+	return proof.BundledAbsence(l), err
+}
+
+// bundleHistory adds both chains, that neither goes on, and the agreements that its grants stand on.
+func (s snapshot) bundleHistory(b *proof.Bundle, agreements [][]byte) (err error) {
+	if b.Partner == "" {
+		return nil
+	}
+	place := proof.Place{Account: b.Account, Partner: b.Partner, Chain: proof.Control}
+	if b.Control, b.NextControl, err = s.bundleChain(place); err != nil {
+		return err
+	}
+	place.Chain = proof.Access
+	if b.Access, b.NextAccess, err = s.bundleChain(place); err != nil {
+		return err
+	}
+	if len(b.Control)+len(b.Access) == 0 {
+		return nil // nothing stands on an agreement
+	}
+	return s.bundleAgreements(b, agreements)
+}
+
+func (s snapshot) bundleAgreements(b *proof.Bundle, agreements [][]byte) error {
 	for _, data := range agreements {
 		leaf := proof.Agreement{Countersigned: data}
 		row, err := s.leaf(proof.LeafHash(leaf.Bytes()))
@@ -73,35 +132,36 @@ func (s snapshot) bundleLeaves(b *proof.Bundle, agreements [][]byte) error {
 
 func (s snapshot) bundleLeaf(row store.LedgerLeaf) (proof.BundledLeaf, error) {
 	p, err := tlog.ProveRecord(s.Size, row.Index, s.tree)
-	return proof.BundledLeaf{Leaf: row.Leaf, Index: row.Index, Proof: p}, err
+	return proof.BundledLeaf{Leaf: row.Leaf, Index: row.Index, Proof: proof.JoinHashes(p)}, err
 }
 
-// bundleChain gathers the records of a chain that the checkpoint covers.
-func (s snapshot) bundleChain(place proof.Place) ([]proof.BundledRecord, error) {
-	var list []proof.BundledRecord
-	for {
+// bundleChain gathers the records of a chain that the checkpoint covers, and shows that there are no more.
+func (s snapshot) bundleChain(place proof.Place) (list []proof.BundledRecord, next proof.BundledAbsence, err error) {
+	for more := true; more; {
+		place.N = uint64(len(list))
 		rows, err := s.tree.tx.LedgerRecords(storeChain(place), place.N, maxPage)
 		if err != nil {
-			return nil, err
+			return nil, next, err
 		}
+		more = len(rows) == maxPage
 		for _, row := range rows {
 			bundled, err := s.bundleRecord(row)
 			if chat.Is(err, chat.NotFound) {
-				return list, nil // it and those after it wait
+				more = false // it and those after it wait
+				break
 			}
 			if err != nil {
-				return nil, err
+				return nil, next, err
 			}
 			list = append(list, bundled)
 		}
 		if len(list) > proof.MaxRecords {
-			return nil, chat.Errorf(chat.TooLarge, "a bundle holds at most %d records of a chain", proof.MaxRecords)
+			return nil, next, chat.Errorf(chat.TooLarge, "a bundle holds at most %d records of a chain", proof.MaxRecords)
 		}
-		if len(rows) < maxPage {
-			return list, nil
-		}
-		place.N += maxPage
 	}
+	place.N = uint64(len(list))
+	next, err = s.bundleAbsence(place)
+	return list, next, err
 }
 
 func (s snapshot) bundleRecord(row store.LedgerRecord) (proof.BundledRecord, error) {
@@ -113,5 +173,5 @@ func (s snapshot) bundleRecord(row store.LedgerRecord) (proof.BundledRecord, err
 		return proof.BundledRecord{}, err
 	}
 	p, err := tlog.ProveRecord(s.Size, r.Index, s.tree)
-	return proof.BundledRecord{Record: r.Bytes(), Proof: p}, err
+	return proof.BundledRecord{Record: r.Bytes(), Proof: proof.JoinHashes(p)}, err
 }

@@ -2,7 +2,9 @@ package proof
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 
 	"letterlock/chat"
 )
@@ -91,6 +93,61 @@ func splitHashes(data []byte) ([]Hash, error) {
 		list[i] = Hash(data[i*32:])
 	}
 	return list, nil
+}
+
+// inForce is the last policy of the bundle; without any, one that needs no witness.
+func (b *Bundle) inForce() (*WitnessPolicy, error) {
+	if len(b.Policies) == 0 {
+		return ParsePolicy([]byte("log " + b.LedgerVKey + "\nquorum none\n"))
+	}
+	leaf, err := ParseLeaf(b.Policies[len(b.Policies)-1].Leaf)
+	if err != nil {
+		return nil, err
+	}
+	l, ok := leaf.(*Policy)
+	if !ok {
+		return nil, unproven("the entry is not a policy")
+	}
+	return ParsePolicy([]byte(l.Text))
+}
+
+// PutPolicy adds a handoff (spec/witness.md section 3) behind those that are there. The first one stands under the log's key alone.
+func (b *Bundle) PutPolicy(leaf, tlogProof []byte) error {
+	before, err := b.inForce()
+	if err != nil {
+		return err
+	}
+	index, _, err := OpenInclusion(LeafHash(leaf), tlogProof, before.Log())
+	if err != nil {
+		return err
+	}
+	head, signed, _ := bytes.Cut(tlogProof, []byte("\n\n"))
+	signed, err = before.Cosigned(signed)
+	if err != nil {
+		return err
+	}
+	row := BundledPolicy{Leaf: leaf, Checkpoint: string(signed), Index: index}
+	_, hashes, _ := bytes.Cut(head, fmt.Appendf(nil, "index %d\n", index)) // one line each; none in a tree of one entry
+	for line := range bytes.Lines(hashes) {
+		h, err := base64.StdEncoding.DecodeString(string(bytes.TrimSuffix(line, []byte("\n"))))
+		if err != nil {
+			return chat.Wrap(chat.Invalid, err, "the handoff's inclusion proof is malformed")
+		}
+		row.Proof = append(row.Proof, h...)
+	}
+	b.Policies = append(b.Policies, row)
+	return nil
+}
+
+// PutCheckpoint puts in a published checkpoint, in its one form under the last policy: PutPolicy comes first.
+func (b *Bundle) PutCheckpoint(signed []byte) error {
+	p, err := b.inForce()
+	if err != nil {
+		return err
+	}
+	signed, err = p.Cosigned(signed)
+	b.Checkpoint = string(signed)
+	return err
 }
 
 // Bytes writes the bundle in its one form.

@@ -93,7 +93,7 @@ func (v *verification) keys(pins Pins) (err error) {
 // must be one of them; without any it is itself the one in force.
 func (v *verification) witnessed(pin []byte) (err error) {
 	b := v.bundle
-	if v.policy, err = ParsePolicy([]byte("log " + b.LedgerVKey + "\nquorum none\n")); err != nil {
+	if v.policy, err = (&Bundle{LedgerVKey: b.LedgerVKey}).inForce(); err != nil {
 		return err
 	}
 	var pinned *WitnessPolicy

@@ -235,8 +235,9 @@ func (w *world) witnessed(least int, names ...string) {
 	leaf := Policy{Text: p.String()}
 	index := w.add(leaf.Bytes())
 	w.root()
-	w.bundle.Policies = append(w.bundle.Policies, BundledPolicy{Leaf: leaf.Bytes(), Checkpoint: w.published(), Index: index,
-		Proof: JoinHashes(w.inclusion(index))})
+	handoff, err := InclusionText(index, plain32(w.inclusion(index)), []byte(w.published()))
+	w.must(err)
+	w.must(w.bundle.PutPolicy(leaf.Bytes(), handoff))
 	w.policy = p
 }
 
