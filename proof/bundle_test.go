@@ -199,9 +199,9 @@ func flipByte(t *testing.T, data []byte, i int) {
 	}
 }
 
-func TestBundleHasOneForm(t *testing.T) {
-	data := story(t).finish()
-	for name, bad := range map[string][]byte{
+// deformed are other spellings of a bundle.
+func deformed(data []byte) map[string][]byte {
+	return map[string][]byte{
 		"another indentation": bytes.Replace(data, []byte("\n  "), []byte("\n\t"), 1),
 		"a trailing space":    append(bytes.Clone(data), ' '),
 		"another case":        bytes.Replace(data, []byte(`"handle"`), []byte(`"Handle"`), 1),
@@ -210,9 +210,15 @@ func TestBundleHasOneForm(t *testing.T) {
 		"null for a list":     bytes.Replace(data, []byte(`"access": [`), []byte(`"access": null, "x": [`), 1),
 		"no line feed":        data[:len(data)-1],
 		"nothing":             {},
-		"too much":            make([]byte, MaxBundle+1),
 		"format 1":            bytes.Replace(data, []byte("bundle/2"), []byte("bundle/1"), 1),
-	} {
+	}
+}
+
+func TestBundleHasOneForm(t *testing.T) {
+	data := story(t).finish()
+	bad := deformed(data)
+	bad["too much"] = make([]byte, MaxBundle+1)
+	for name, bad := range bad {
 		if _, err := Verify(bad, Pins{}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
@@ -444,34 +450,36 @@ func expect(t *testing.T, err error, want string) {
 	t.Errorf("error %q, want %q", err, want)
 }
 
-// TestControlRecordsThatDoNotHold logs control records that no device signed like that.
+// controls are control records that no device signed like that.
+var controls = []struct {
+	name, want string
+	payload    func(w *world) Payload
+}{
+	{"signed by nobody", "record 0 of control does not hold", func(w *world) Payload {
+		g := w.grant(1, chat.Read, 0)
+		g.Signed[len(g.Signed)-1] ^= 1
+		return g
+	}},
+	{"signed by the server", "record 0 of control does not hold", func(w *world) Payload {
+		w.phone, _ = keychain.DeviceKeyFromSeed(w.server.Seed())
+		return w.grant(1, chat.Read, 0)
+	}},
+	{"by a device that was never there", "was not in the key chain", func(w *world) Payload {
+		w.phoneID[0] ^= 1
+		return w.grant(1, chat.Read, 0)
+	}},
+	{"another number", "another account, partner or number", func(w *world) Payload { return w.grant(1, chat.Read, 1) }},
+	{"more than the agreement allows", "record 0 of control does not hold", func(w *world) Payload { w.now += 2e10; return w.grant(1, chat.Read, 0) }},
+	{"a revocation signed by nobody", "record 0 of control does not hold", func(w *world) Payload {
+		r := w.revocation(1, 0)
+		r.Signed[len(r.Signed)-1] ^= 1
+		return r
+	}},
+	{"garbage", "record 0 of control does not hold", func(w *world) Payload { return &Narrow{Signed: []byte{1, 2, 3}} }},
+}
+
 func TestControlRecordsThatDoNotHold(t *testing.T) {
-	for _, test := range []struct {
-		name, want string
-		payload    func(w *world) Payload
-	}{
-		{"signed by nobody", "record 0 of control does not hold", func(w *world) Payload {
-			g := w.grant(1, chat.Read, 0)
-			g.Signed[len(g.Signed)-1] ^= 1
-			return g
-		}},
-		{"signed by the server", "record 0 of control does not hold", func(w *world) Payload {
-			w.phone, _ = keychain.DeviceKeyFromSeed(w.server.Seed())
-			return w.grant(1, chat.Read, 0)
-		}},
-		{"by a device that was never there", "was not in the key chain", func(w *world) Payload {
-			w.phoneID[0] ^= 1
-			return w.grant(1, chat.Read, 0)
-		}},
-		{"another number", "another account, partner or number", func(w *world) Payload { return w.grant(1, chat.Read, 1) }},
-		{"more than the agreement allows", "record 0 of control does not hold", func(w *world) Payload { w.now += 2e10; return w.grant(1, chat.Read, 0) }},
-		{"a revocation signed by nobody", "record 0 of control does not hold", func(w *world) Payload {
-			r := w.revocation(1, 0)
-			r.Signed[len(r.Signed)-1] ^= 1
-			return r
-		}},
-		{"garbage", "record 0 of control does not hold", func(w *world) Payload { return &Narrow{Signed: []byte{1, 2, 3}} }},
-	} {
+	for _, test := range controls {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.begin()
@@ -497,59 +505,61 @@ func TestLoggedOutOfOrder(t *testing.T) {
 	expect(t, err, "before the record that it follows")
 }
 
-// TestFindings logs what a lying server or partner would: the bundle holds, and the verdict names the contradiction.
+// found is what a lying server or partner would log: the bundle holds, and the verdict names the contradiction.
+var found = []struct {
+	name, want string
+	log        func(w *world)
+}{
+	{"an exposure without a grant", "no grant allowed it", func(w *world) { w.record(w.exposed(1, 3)) }},
+	{"a post after the revocation", "after its grant was revoked", func(w *world) {
+		w.record(w.grant(1, chat.Send, 0))
+		w.record(w.revocation(1, 1))
+		w.record(w.post(1))
+	}},
+	{"a post under a grant that reads only", "did not allow", func(w *world) {
+		w.record(w.grant(1, chat.Read, 0))
+		w.record(w.post(1))
+	}},
+	{"an exposure under a grant that sends only", "did not allow", func(w *world) {
+		w.record(w.grant(1, chat.Send, 0))
+		w.record(w.exposed(1, 3))
+	}},
+	{"an access without exposure", "no exposure is recorded", func(w *world) {
+		w.record(w.grant(1, chat.AllActions, 0))
+		w.record(w.open(1, 3))
+	}},
+	{"an access after the end", "outside the exposure", func(w *world) {
+		w.record(w.grant(1, chat.AllActions, 0))
+		w.record(w.exposed(1, 3))
+		w.record(w.ended(1, 5))
+		w.record(w.open(1, 5))
+	}},
+	{"a close that was not opened", "was not opened", func(w *world) {
+		w.record(w.grant(1, chat.AllActions, 0))
+		w.record(w.exposed(1, 3))
+		w.record(w.closed(1, 4))
+	}},
+	{"a countersignature by the server", "not the agent's", func(w *world) {
+		w.record(w.grant(1, chat.AllActions, 0))
+		w.record(w.exposed(1, 3))
+		w.record(w.open(1, 3))
+		w.agent = w.server
+		w.record(w.closed(1, 4))
+	}},
+	{"an exposure to another key", "another key than the grant's", func(w *world) {
+		w.record(w.grant(1, chat.AllActions, 0))
+		w.agent = w.server
+		w.record(w.exposed(1, 3))
+	}},
+	{"a grant id used twice", "used before", func(w *world) {
+		w.record(w.grant(1, chat.Send, 0))
+		w.record(w.grant(1, chat.AllActions, 1))
+	}},
+	{"a revocation of nothing", "does not stand", func(w *world) { w.record(w.revocation(1, 0)) }},
+}
+
 func TestFindings(t *testing.T) {
-	for _, test := range []struct {
-		name, want string
-		log        func(w *world)
-	}{
-		{"an exposure without a grant", "no grant allowed it", func(w *world) { w.record(w.exposed(1, 3)) }},
-		{"a post after the revocation", "after its grant was revoked", func(w *world) {
-			w.record(w.grant(1, chat.Send, 0))
-			w.record(w.revocation(1, 1))
-			w.record(w.post(1))
-		}},
-		{"a post under a grant that reads only", "did not allow", func(w *world) {
-			w.record(w.grant(1, chat.Read, 0))
-			w.record(w.post(1))
-		}},
-		{"an exposure under a grant that sends only", "did not allow", func(w *world) {
-			w.record(w.grant(1, chat.Send, 0))
-			w.record(w.exposed(1, 3))
-		}},
-		{"an access without exposure", "no exposure is recorded", func(w *world) {
-			w.record(w.grant(1, chat.AllActions, 0))
-			w.record(w.open(1, 3))
-		}},
-		{"an access after the end", "outside the exposure", func(w *world) {
-			w.record(w.grant(1, chat.AllActions, 0))
-			w.record(w.exposed(1, 3))
-			w.record(w.ended(1, 5))
-			w.record(w.open(1, 5))
-		}},
-		{"a close that was not opened", "was not opened", func(w *world) {
-			w.record(w.grant(1, chat.AllActions, 0))
-			w.record(w.exposed(1, 3))
-			w.record(w.closed(1, 4))
-		}},
-		{"a countersignature by the server", "not the agent's", func(w *world) {
-			w.record(w.grant(1, chat.AllActions, 0))
-			w.record(w.exposed(1, 3))
-			w.record(w.open(1, 3))
-			w.agent = w.server
-			w.record(w.closed(1, 4))
-		}},
-		{"an exposure to another key", "another key than the grant's", func(w *world) {
-			w.record(w.grant(1, chat.AllActions, 0))
-			w.agent = w.server
-			w.record(w.exposed(1, 3))
-		}},
-		{"a grant id used twice", "used before", func(w *world) {
-			w.record(w.grant(1, chat.Send, 0))
-			w.record(w.grant(1, chat.AllActions, 1))
-		}},
-		{"a revocation of nothing", "does not stand", func(w *world) { w.record(w.revocation(1, 0)) }},
-	} {
+	for _, test := range found {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.begin()

@@ -162,9 +162,16 @@ func (v *verification) signed(checkpoint string) (Checkpoint, []Cosignature, err
 	if err != nil {
 		return c, nil, err
 	}
+	_, n, err := v.policy.open([]byte(checkpoint))
+	if err == nil && len(n.UnverifiedSigs) > 0 {
+		err = unproven("the checkpoint is signed by %q, which is no witness of the policy in force", n.UnverifiedSigs[0].Name)
+	}
+	if err != nil {
+		return c, nil, err
+	}
 	one, err := v.policy.Cosigned([]byte(checkpoint))
 	if err == nil && string(one) != checkpoint {
-		err = unproven("the checkpoint is signed by somebody who is no witness of the policy in force, or not in its one form")
+		err = unproven("the checkpoint is not in its one form: the log's signature, then one of each witness, sorted")
 	}
 	return c, list, err
 }

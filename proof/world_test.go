@@ -26,6 +26,7 @@ import (
 )
 
 // world is a server with a log in memory, Alice with one device, and Flimmer with its agreement. All of it follows from a seed.
+// TestWriteBundles writes its bundles, good and broken ones, into a folder for other verifiers.
 type world struct {
 	t    testing.TB
 	rand *stream
