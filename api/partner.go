@@ -88,7 +88,7 @@ type Permission interface {
 	Records(ctx context.Context, q RecordQuery) (RecordList, error)         // GET  /v1/records?partner=&chain=&from=&limit=
 	// Completeness proves that the caller's chains have no further record.
 	Completeness(ctx context.Context, r Completeness) (CompletenessProof, error) // POST /v1/completeness
-	// Bundle is everything a stranger needs to check the caller's history with a partner offline (proof.Bundle).
+	// Bundle is everything a stranger needs to check the caller's history with a partner offline, or the keys alone if none is named (proof.Bundle).
 	Bundle(ctx context.Context, partner string) ([]byte, error) // GET  /v1/bundle?partner=
 }
 

@@ -278,29 +278,54 @@ func partnersOf(ctx context.Context, d *device.Client, a []string) (ids []string
 
 func (f *clientFlags) proofCommand() *cobra.Command {
 	var out string
+	var keys bool
+	var told telling
 	c := &cobra.Command{
-		Use: "proof PARTNER --out FILE", Short: "Write a file from which a stranger can check your history with a partner, offline", Args: args(1, 1),
-		Example: "  letterlock client --home ./alice proof flimmer --out alice-flimmer.json\n  letterlock verify alice-flimmer.json",
+		Use:   "proof PARTNER --out FILE",
+		Short: "Write a file from which a stranger can check your history with a partner, offline",
+		Long: `Writes a file that proves your whole history with a partner, or with --keys which devices were yours, and that nothing
+was left out. It works for a partner with whom there never was anything, too. This device checks the file, and
+holds it against what it remembers, before it writes it.`,
+		Example: "  letterlock client --home ./alice proof flimmer --out alice-flimmer.json\n  letterlock client --home ./alice proof flimmer --out alice-flimmer.json --expect never\n" +
+			"  letterlock client --home ./alice proof --keys --out alice-keys.json\n  letterlock verify alice-flimmer.json",
+		Args: args(0, 1),
 		RunE: f.with(func(ctx context.Context, c *cobra.Command, d *device.Client, a []string) error {
-			if err := chat.CheckPartner(a[0]); err != nil {
+			if err := told.check(); err != nil {
 				return err
 			}
-			data, verdict, err := d.Proof(ctx, a[0])
+			partner, about := "", "keys"
+			switch {
+			case keys == (len(a) == 1):
+				return fmt.Errorf("%w: name a partner, or say --keys", errUsage)
+			case !keys:
+				partner, about = a[0], a[0]
+				if err := chat.CheckPartner(partner); err != nil {
+					return err
+				}
+			}
+			data, verdict, err := d.Proof(ctx, partner)
 			if err != nil {
 				return err
 			}
+			verdict.Speak(told.lang)
+			if err := told.expected(verdict); err != nil {
+				return err
+			}
 			if out == "" {
-				out = fmt.Sprintf("%s-%s.json", d.Self().Handle, a[0])
+				out = fmt.Sprintf("%s-%s.json", d.Self().Handle, about)
 			}
 			if err := os.WriteFile(out, data, 0o600); err != nil {
 				return chat.Wrap(chat.Invalid, err, "the file cannot be written")
 			}
 			return f.answer(c, map[string]any{"file": out, "verdict": verdict}, func(w io.Writer) {
-				fmt.Fprintf(w, "Written to %s. Anyone can check it: letterlock verify %s\nIt shows your history with this partner; give it to people you trust with that.\n", out, out)
+				fmt.Fprintf(w, "%s\nWritten to %s. Anyone can check it: letterlock verify %s\nIt shows what this line says, with all that belongs to it; give it to people you trust with that.\n",
+					verdict.Headline, out, out)
 			})
 		}),
 	}
-	c.Flags().StringVar(&out, "out", "", "the file to write (default HANDLE-PARTNER.json)")
+	c.Flags().StringVar(&out, "out", "", "the file to write (default HANDLE-PARTNER.json, or HANDLE-keys.json)")
+	c.Flags().BoolVar(&keys, "keys", false, "prove your keys, and nothing else")
+	told.flags(c)
 	return c
 }
 

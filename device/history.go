@@ -12,6 +12,7 @@ import (
 	"letterlock/canon"
 	"letterlock/chat"
 	"letterlock/grant"
+	"letterlock/keychain"
 	"letterlock/proof"
 )
 
@@ -175,17 +176,23 @@ type PartnerInfo struct {
 	Problem        string   `json:"problem,omitempty"`
 }
 
-// Proof fetches the bundle about a partner and checks it as a stranger would before handing it out.
+// Proof fetches the bundle about a partner, or about the keys alone where none is named, checks it as a stranger would, and holds it against what
+// this device remembers, before anybody gets it.
 func (c *Client) Proof(ctx context.Context, partner string) ([]byte, *proof.Verdict, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Everything must be included before it can be proven.
-	for _, chain := range []proof.Chain{proof.Control, proof.Access} {
-		all, err := c.records(ctx, partner, chain)
-		if err != nil {
-			return nil, nil, err
-		}
-		if len(all) > 0 {
+	seen := map[proof.Chain][]*proof.Record{}
+	if partner != "" {
+		for _, chain := range []proof.Chain{proof.Control, proof.Access} {
+			all, err := c.records(ctx, partner, chain)
+			if err != nil {
+				return nil, nil, err
+			}
+			seen[chain] = all
+			if len(all) == 0 {
+				continue
+			}
+			// Everything must be included before it can be proven.
 			if _, _, err := c.prove(ctx, all[len(all)-1].LeafHash(), proofWait); err != nil {
 				return nil, nil, err
 			}
@@ -199,17 +206,64 @@ func (c *Client) Proof(ctx context.Context, partner string) ([]byte, *proof.Verd
 	if err != nil {
 		return nil, nil, chat.Wrap(chat.Tampered, err, "the server made a bundle that does not hold")
 	}
-	return data, v, c.compareBundle(data)
+	return data, v, c.compareBundle(ctx, data, partner, seen)
 }
 
-// compareBundle makes sure that the bundle is about this account.
-func (c *Client) compareBundle(data []byte) error {
+// compareBundle makes sure that a bundle that holds is about this account and partner, of a tree that continues the remembered one, and has every
+// record and key that this device has seen.
+func (c *Client) compareBundle(ctx context.Context, data []byte, partner string, seen map[proof.Chain][]*proof.Record) error {
 	b, err := proof.ParseBundle(data)
 	if err != nil {
 		return err
 	}
-	if b.Account != c.self.Account || b.Host != c.self.Host || !bytes.Equal(b.ServerKey, c.self.ServerKey) {
+	if b.Account != c.self.Account || b.Host != c.self.Host || b.Partner != partner || !bytes.Equal(b.ServerKey, c.self.ServerKey) {
 		return chat.Errorf(chat.Tampered, "the server made a bundle about somebody else")
+	}
+	if err := c.moveTo(ctx, []byte(b.Checkpoint), b.Map.Index+1); err != nil {
+		return err
+	}
+	for chain, bundled := range map[proof.Chain][]proof.BundledRecord{proof.Control: b.Control, proof.Access: b.Access} {
+		n := len(seen[chain])
+		if n == 0 {
+			continue
+		}
+		if len(bundled) < n {
+			return chat.Errorf(chat.Tampered, "the server left records out of the bundle that this device has seen")
+		}
+		r, err := proof.ParseRecord(bundled[n-1].Record)
+		if err != nil || r.LeafHash() != seen[chain][n-1].LeafHash() {
+			return chat.Errorf(chat.Tampered, "the server put other records into the bundle than this device has seen")
+		}
+	}
+	return c.compareKeys(b.KeyChain)
+}
+
+// moveTo moves to the checkpoint of a bundle, of a tree of that size.
+func (c *Client) moveTo(ctx context.Context, signed []byte, size int64) (err error) {
+	var consistency [][32]byte
+	if last := c.log.Checkpoint(); last.Size > 0 && last.Size < size {
+		if consistency, err = c.server.ConsistencyProof(ctx, last.Size, size); err != nil {
+			return err
+		}
+	}
+	return c.remember(c.log.Advance(signed, consistency))
+}
+
+// compareKeys holds the key chain of a bundle against one's own.
+func (c *Client) compareKeys(entries [][]byte) error {
+	own, err := c.ownChain()
+	if err != nil {
+		return err
+	}
+	if uint64(len(entries)) <= own.Version() {
+		return chat.Errorf(chat.Unavailable, "the ledger does not hold your newest keys yet: try again in a few seconds")
+	}
+	chain, err := keychain.Open(entries)
+	if err == nil {
+		err = chain.Extends(own)
+	}
+	if err != nil {
+		return chat.Wrap(chat.Tampered, err, "the server put other keys into the bundle than yours")
 	}
 	return nil
 }

@@ -47,14 +47,17 @@ func (s *Service) Records(ctx context.Context, q api.RecordQuery) (out api.Recor
 	return out, nil
 }
 
-// Bundle is everything a stranger needs to check the caller's history with a partner offline.
+// Bundle is everything a stranger needs to check the caller's history with a partner offline; where none is named, the caller's keys. A partner that
+// is not known here can be named: that there was nothing can be shown as well.
 func (s *Service) Bundle(ctx context.Context, id string) ([]byte, error) {
 	caller, err := api.CallerFrom(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := chat.CheckPartner(id); err != nil {
-		return nil, err
+	if id != "" {
+		if err := chat.CheckPartner(id); err != nil {
+			return nil, err
+		}
 	}
 	about := ledger.Subject{Account: caller.Account, Handle: caller.Handle, Partner: id}
 	err = s.view(ctx, func(tx *store.Tx) error {

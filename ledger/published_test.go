@@ -8,6 +8,7 @@ import (
 
 	"letterlock/chat"
 	"letterlock/proof"
+	"letterlock/store"
 	"letterlock/store/sqlite"
 )
 
@@ -43,6 +44,8 @@ func TestACheckpointIsNotedBeforeItIsShown(t *testing.T) {
 	l, err := b.remembering(file)
 	must(err)
 	must(os.RemoveAll(dir))
+	person := newPerson(t, b)
+	b.update(func(tx *store.Tx) error { return b.KeyEntry(tx, person.account, "alice", 0, person.chain[0]) })
 	b.grow(3)
 	ways := map[string]func() error{
 		"checkpoint":  func() error { _, err := l.Checkpoint(ctx); return err },
@@ -52,7 +55,10 @@ func TestACheckpointIsNotedBeforeItIsShown(t *testing.T) {
 			_, err := l.Records(ctx, proof.Place{Partner: "flimmer", Chain: proof.Access}, 1)
 			return err
 		},
-		"bundle": func() error { _, err := l.Bundle(ctx, Subject{Partner: "flimmer"}); return err },
+		"bundle": func() error {
+			_, err := l.Bundle(ctx, Subject{Handle: "alice", Partner: "flimmer", KeyChain: person.chain})
+			return err
+		},
 	}
 	for way, show := range ways {
 		if err := show(); !chat.Is(err, chat.Unavailable) {
