@@ -297,6 +297,12 @@ var broken = []struct {
 		leaf := MapRoot{Covers: int64(len(w.leaves) - 2), At: w.now, Public: w.public, Root: w.tree(len(w.labels) - 1).Root()}
 		w.bundle.Map.Leaf = leaf.Bytes()
 	}},
+	{name: "a stale map under the index of the newest", want: "not a map root of all entries before it", after: func(w *world) {
+		old := int64(len(w.leaves) - 1)
+		w.root()
+		w.prove()
+		w.bundle.Map.Leaf, w.bundle.Map.Proof = w.leaves[old], JoinHashes(w.inclusion(old))
+	}},
 	{name: "a last entry that is no map root", want: "not a map root of all entries before it", after: func(w *world) {
 		w.record(w.post(1))
 		w.prove()
