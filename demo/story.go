@@ -461,8 +461,11 @@ func (s *story) verify(ctx context.Context) error {
 		return err
 	}
 	var v struct {
-		Handle string
-		Reads  []struct {
+		Kind     string
+		Headline string
+		Complete bool
+		Handle   string
+		Reads    []struct {
 			Conversation string
 			FromEpoch    uint64  `json:"from_epoch"`
 			ToEpoch      *uint64 `json:"to_epoch"`
@@ -473,11 +476,11 @@ func (s *story) verify(ctx context.Context) error {
 	if err := json.Unmarshal([]byte(out), &v); err != nil {
 		return err
 	}
-	ok := v.Handle == "alice" && len(v.Reads) == 1 && v.Reads[0].Conversation == s.thread && v.Reads[0].ToEpoch != nil && len(v.Grants) == 2
+	ok := v.Kind == "access" && v.Complete && v.Handle == "alice" && len(v.Reads) == 1 && v.Reads[0].Conversation == s.thread && v.Reads[0].ToEpoch != nil && len(v.Grants) == 2
 	if err := check(ok, "the file says something else: %s", out); err != nil {
 		return err
 	}
-	for _, sentence := range v.Sentences {
+	for _, sentence := range append([]string{v.Headline}, v.Sentences...) {
 		fmt.Fprintf(s.out, "        | %s\n", sentence)
 	}
 	flipped := strings.Replace(string(data), `"handle": "alice"`, `"handle": "alicf"`, 1)

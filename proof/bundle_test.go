@@ -602,6 +602,17 @@ func TestErasedBundle(t *testing.T) {
 	}
 }
 
+// TestServedWithoutExposure: an access is logged, and no exposure that let it happen. That is a contradiction, and no "never read".
+func TestServedWithoutExposure(t *testing.T) {
+	w := newWorld(t)
+	w.begin()
+	w.record(w.grant(1, chat.AllActions, 0))
+	w.record(w.open(1, 3))
+	if v := verify(t, w.finish()); v.Kind != HadAccess || len(v.Findings) != 1 {
+		t.Errorf("verdict: %+v", v)
+	}
+}
+
 // TestPinnedPolicy: who pins a policy accepts its quorum, that of a policy which followed from it, and nothing else.
 func TestPinnedPolicy(t *testing.T) {
 	w := story(t)
