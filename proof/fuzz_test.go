@@ -23,7 +23,8 @@ var fuzzTests = []string{"FuzzParseLeaf", "FuzzParsePayload", "FuzzParseRecord",
 func seeds(t testing.TB) map[string][][]byte {
 	w := story(t)
 	bundle := w.finish()
-	s := map[string][][]byte{"FuzzVerify": {bundle}}
+	_, never := ofKind(t, 0, true)
+	s := map[string][][]byte{"FuzzVerify": {bundle, never}}
 	end := PartnerEnd{Partner: "flimmer", Agreement: LeafHash(w.leaves[1]), At: w.now, Cause: CauseStopped, Reason: "no report"}
 	report := Report{Partner: "flimmer", Start: w.now}
 	s["FuzzParseLeaf"] = append(w.leaves[:3:3], end.Bytes(), report.Bytes())
