@@ -114,22 +114,22 @@ def fits(value, kind):
 
 
 def fill(values, fields, what):
-    need(isinstance(values, list) and len(values) == len(fields), f"the {what} has not the fields that it must have")
+    need(isinstance(values, list) and len(values) == len(fields), f"{what}: it has not the fields that it must have")
     read = SimpleNamespace()
     for value, (name, kind) in zip(values, fields):
         if kind in SHAPES:
             value = fill(value, SHAPES[kind], what)
         else:
-            need(fits(value, kind), f"the {what} has a field of another kind: {name}")
+            need(fits(value, kind), f"{what}: its field {name} is of another kind")
         setattr(read, name, value)
     return read
 
 
 def read(data, kind, what, most=1 << 20):
     """Reads the bytes of a structure, all of them."""
-    need(len(data) <= most, f"the {what} is larger than {most} bytes")
+    need(len(data) <= most, f"{what}: larger than {most} bytes")
     values, end = cbor_item(data, 0)
-    need(end == len(data), f"the {what} has something after its end")
+    need(end == len(data), f"{what}: something stands after its end")
     return fill(values, SHAPES[kind], what)
 
 
@@ -259,7 +259,7 @@ def sound(key):
     return int.from_bytes(key, "little") & 2**255 - 1 < P and not small_order(key)
 
 
-@functools.lru_cache(1 << 16)
+@functools.lru_cache(4096)
 def ed25519(key, message, signature):
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
@@ -276,7 +276,7 @@ def open_signed(data, kind, domain, key_of, what, most=1 << 20):
     """Reads a body and checks its signature under the key that key_of finds for it."""
     sealed = read(data, "signed", what, most)
     body = read(sealed.body, kind, what)
-    need(signed_under(key_of(body), domain, sealed.body, sealed.signature), f"the {what} is not signed by the key that must have signed it")
+    need(signed_under(key_of(body), domain, sealed.body, sealed.signature), f"{what}: not signed by the key that must have signed it")
     return body
 
 
@@ -379,7 +379,7 @@ def included(checkpoint, leaf, index, proof, what):
 
 def read_leaf(data, kind, number, what):
     leaf = read(data, kind, what, 32768)
-    need((leaf.version, leaf.type) == (1, number), f"the {what} is of another kind or version")
+    need((leaf.version, leaf.type) == (1, number), f"{what}: of another kind or version")
     return leaf
 
 
@@ -484,7 +484,10 @@ def follow_policies(rows, own, pinned):
     policy, last, size, found = own, 0, 0, pinned is None
     for i, row in enumerate(rows):
         what = f"policy {i}"
-        checkpoint = read_checkpoint(row["checkpoint"], policy)
+        try:
+            checkpoint = read_checkpoint(row["checkpoint"], policy)
+        except Broken as e:
+            raise Broken(f"{what}: not signed off by the one before it: {e}")
         included(checkpoint, row["leaf"], row["index"], row["proof"], what)
         policy = read_policy(read_leaf(row["leaf"], "leaf-policy", 19, what).text)
         need(policy.log.vkey == own.log.vkey and row["index"] > last and checkpoint.size >= size, f"{what}: of another ledger, or out of order")
@@ -502,33 +505,33 @@ def M(data):
     return H("letterlock/map/v1", data)
 
 
-def map_look(root, label, data):
+def map_look(root, label, data, what="the map"):
     """What the map with this root holds under a label; None if the proof shows that it holds nothing."""
-    proof = read(data, "map-proof", "map proof", 9216)
+    proof = read(data, "map-proof", what, 9216)
     bits, siblings = proof.bits, [proof.siblings[i:i + 32] for i in range(0, len(proof.siblings), 32)]
-    need(len(proof.siblings) == 32 * len(bits) and all(a < b for a, b in zip(bits, bits[1:])), "a map proof is malformed")
+    need(len(proof.siblings) == 32 * len(bits) and all(a < b for a, b in zip(bits, bits[1:])), f"{what}: its map proof is malformed")
     present = proof.kind == 1
-    need(proof.kind < 2 and (len(proof.leaf) == 32 if present else len(proof.leaf) == 64 or proof.leaf == bits == b""), "a map proof is malformed")
+    need(proof.kind < 2 and (len(proof.leaf) == 32 if present else len(proof.leaf) == 64 or proof.leaf == bits == b""), f"{what}: its map proof is malformed")
     if not proof.leaf:
-        need(root == bytes(32), "a map proof does not lead to the root")
+        need(root == bytes(32), f"{what}: its map proof does not lead to the root")
         return None
     end, value = (label, proof.leaf) if present else (proof.leaf[:32], proof.leaf[32:])
-    need(present or end != label, "a map proof of absence ends at the label itself")
+    need(present or end != label, f"{what}: the map proof of absence ends at the label itself")
     node = M(b"\0" + end + value)
     for bit, sibling in zip(reversed(bits), reversed(siblings)):
         side = end[bit // 8] >> 7 - bit % 8 & 1
-        need(side == label[bit // 8] >> 7 - bit % 8 & 1, "a map proof of absence ends at a leaf to which the label does not lead")
+        need(side == label[bit // 8] >> 7 - bit % 8 & 1, f"{what}: the map proof of absence ends at a leaf to which the label does not lead")
         node = M(b"\1" + bytes([bit]) + (sibling + node if side else node + sibling))
-    need(node == root, "a map proof does not lead to the root")
+    need(node == root, f"{what}: its map proof does not lead to the root")
     return value if present else None
 
 
 def map_has(root, label, leaf, index, proof, what):
-    need(map_look(root, label, proof) == M(b"\2" + leaf_hash(leaf) + index.to_bytes(8, "big", signed=True)), f"{what}: the map holds another entry, or none")
+    need(map_look(root, label, proof, what) == M(b"\2" + leaf_hash(leaf) + index.to_bytes(8, "big", signed=True)), f"{what}: the map holds another entry, or none")
 
 
 def map_lacks(root, label, proof, what):
-    need(map_look(root, label, proof) is None, f"{what}: the map holds an entry that is not shown")
+    need(map_look(root, label, proof, what) is None, f"{what}: the map holds an entry that is not shown")
 
 
 # ---- spec/keychain.md: the account's devices
@@ -581,7 +584,7 @@ def apply_entry(chain, entry, what):
         chain.recovery = new.key
     else:
         wish = read(entry.payload, "preference", what)
-        need(entry.kind == 5 and wish.name in (1, 2) and wish.value <= wish.name and
+        need(entry.kind == 5 and wish.value <= {1: 1, 2: 2}.get(wish.name, -1) and
              (PARTNER.fullmatch(wish.partner) or wish.partner == "" and wish.name == 1), f"{what}: of an unknown kind")
 
 
@@ -601,8 +604,8 @@ def add_device(chain, device, n, what):
 
 # ---- spec/grant.md: agreements, grants, narrowings, revocations
 
-LINK_BASE = re.compile(r"(?i:https?)://(?:(?:[a-z0-9._~!$&'()*+,;=<>\"-]|[^\x00-\x7f]|%[89a-f][0-9a-f])+(?::[0-9]*)?|\[[0-9a-f:.]+\](?::[0-9]*)?|:[0-9]*)"
-                       r"(?:/(?:[^%\x00-\x1f\x7f?#]|%[0-9a-f][0-9a-f])*)?\??#?", re.IGNORECASE)
+LINK_BASE = re.compile(r"(?i:https?)://(?:(?:[a-z0-9._~!$&'()*+,;=<>\"-]|[^\x00-\x7f]|%(?:25|[89a-f][0-9a-f]))+(?::[0-9]*)?|\[[0-9a-f:.]+\](?::[0-9]*)?|:[0-9]*)"
+                       r"(?:/(?:[^%\x00-\x1f\x7f?#]|%[0-9a-f][0-9a-f])*)?\??#?", re.IGNORECASE | re.ASCII)
 
 
 def read_agreement(record, server_key, what):
@@ -655,6 +658,7 @@ def read_control(payload, chain, agreements, what):
 # ---- spec/ledger.md, sections 3 and 4: records
 
 PAYLOADS = {1: "grant-payload", 2: "narrow-payload", 3: "revoke-payload", 16: "open", 17: "close", 18: "post", 19: "delete", 20: "exposed", 21: "ended"}
+CHAINS = {1: "control", 2: "access"}
 HOUR = 3_600_000
 
 
@@ -680,11 +684,11 @@ def read_records(rows, chain, b, checkpoint):
     """The records of a chain: each at its place, following the one before, in the log behind it."""
     records, before = [], None
     for n, row in enumerate(rows):
-        what = f"record {n} of {'control' if chain == 1 else 'access'}"
+        what = f"record {n} of {CHAINS[chain]}"
         r = read(row["record"], "record", what, 18432)
         need((r.version, r.account, r.partner, r.chain) == (1, b["account"], b["partner"], chain), f"{what}: it belongs to another chain")
         need(r.n == n, f"{what} is missing: the next one is number {r.n}")
-        leaf = read_leaf(r.leaf, "leaf-personal", 2, f"leaf of {what}")
+        leaf = read_leaf(r.leaf, "leaf-personal", 2, what)
         label, link = label_and_link(b["vrf_key"], "letterlock/label/v1", [r.account, r.partner, chain, n], r.vrf_proof)
         need(leaf.label == label, f"{what}: its leaf belongs to another record")
         need(leaf.prev == H("letterlock/prev/v1", link + (leaf_hash(before.leaf) if before else bytes(32))), f"{what}: it names another record before it")
@@ -765,11 +769,11 @@ def verify(data, policy=None, ledger_key=None):
     # The first entry names the keys, the last one is the root of the map.
     keys = b["keys"]
     included(checkpoint, keys["leaf"], keys["index"], keys["proof"], "the keys leaf")
-    k = read_leaf(keys["leaf"], "leaf-server-keys", 5, "keys leaf")
+    k = read_leaf(keys["leaf"], "leaf-server-keys", 5, "the keys leaf")
     need(keys["index"] == 0 and k.at >= 0 and (k.host, k.ledger_vkey, k.server_key, k.vrf_key) ==
          (b["host"], b["ledger_vkey"], b["server_key"], b["vrf_key"]), "entry 0 of the ledger does not announce the bundle's host and keys")
     included(checkpoint, b["map"]["leaf"], b["map"]["index"], b["map"]["proof"], "the map root")
-    m = read_leaf(b["map"]["leaf"], "leaf-map-root", 16, "map root")
+    m = read_leaf(b["map"]["leaf"], "leaf-map-root", 16, "the map root")
     need(b["map"]["index"] == m.covers == checkpoint.size - 1 and m.covers > 0 and m.at >= 0 and m.public <= m.covers,
          "the last entry of the ledger is not a map root of all entries before it")
 
@@ -801,7 +805,7 @@ def verify(data, policy=None, ledger_key=None):
     for number, records, member in (1, control, "next_control"), (2, access, "next_access"):
         place = [b["account"], b["partner"], number, len(records)]
         label = label_and_link(b["vrf_key"], "letterlock/label/v1", place, b[member]["vrf_proof"])[0]
-        map_lacks(m.root, label, b[member]["proof"], "the records are not all")
+        map_lacks(m.root, label, b[member]["proof"], f"the {len(records)} records of {CHAINS[number]} are not all")
     for r in control:
         what = f"record {r.n} of control"
         if r.says:
