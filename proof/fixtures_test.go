@@ -85,6 +85,9 @@ func TestWriteBundles(t *testing.T) {
 		add(fmt.Sprintf("byte %d changed", i), bad, Pins{})
 		add(fmt.Sprintf("cut off after %d bytes", i), whole[:i], Pins{})
 	}
+	for i := range uint64(200) {
+		add(fmt.Sprintf("history %d", i), history(t, i), Pins{})
+	}
 	good, bad := 0, 0
 	for _, f := range list {
 		if f.Holds {

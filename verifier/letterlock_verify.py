@@ -11,6 +11,7 @@ no connection. Everything is the standard library but Ed25519, which is the pack
 """
 import argparse
 import base64
+import datetime
 import functools
 import hashlib
 import json
@@ -476,7 +477,10 @@ def read_checkpoint(note, policy):
              ed25519(witness.key, f"cosignature/v1\ntime {seconds}\n".encode() + text, signature[12:]), f"the cosignature of {name} does not hold")
         times[name, witness.id] = seconds
     need(enough(policy.quorum, times), "a checkpoint has not the cosignatures that its policy asks for")
-    return SimpleNamespace(size=size, root=root, cosigned=[{"name": name, "at": at * 1000} for (name, _), at in times.items()])
+    host = origin.removesuffix("/letterlock")  # a witness that bears the host's name is run by the operator
+    cosigned = [{"name": w.name, "at": times[w.name, w.id] * 1000, "not_independent": w.name == host or w.name.startswith(host + "/")}
+                for w in policy.witnesses if (w.name, w.id) in times]
+    return SimpleNamespace(size=size, root=root, cosigned=cosigned)
 
 
 def follow_policies(rows, own, pinned):
@@ -599,7 +603,7 @@ def add_device(chain, device, n, what):
          f"{what}: the device's name cannot be shown")
     need(device.id not in chain.devices and sum(not d.removed for d in chain.devices.values()) < 32, f"{what}: the device stood in the chain before, or there are too many")
     take_key(chain, device.key, what)
-    chain.devices[device.id] = SimpleNamespace(key=device.key, added=n, removed=0, stolen=False)
+    chain.devices[device.id] = SimpleNamespace(key=device.key, name=name, added=n, removed=0, stolen=False)
 
 
 # ---- spec/grant.md: agreements, grants, narrowings, revocations
@@ -777,6 +781,9 @@ def verify(data, policy=None, ledger_key=None):
     need(b["map"]["index"] == m.covers == checkpoint.size - 1 and m.covers > 0 and m.at >= 0 and m.public <= m.covers,
          "the last entry of the ledger is not a map root of all entries before it")
 
+    times = [w["at"] for w in checkpoint.cosigned] or [m.at]
+    checkpoint.as_of = {"from": min(times), "to": max(times), "by": "witnesses" if checkpoint.cosigned else "server"}
+
     # The account's keys, all of them.
     chain = read_key_chain(b["key_chain"])
     need((chain.account, chain.handle, chain.host) == (b["account"], b["handle"], b["host"]), "the key chain is another account's")
@@ -848,7 +855,8 @@ def judge(b, checkpoint, chain, agreements, control, access, records):
     name = max(agreements, key=lambda a: a.number).name if agreements else b["partner"]
     return {"kind": kind, "headline": headline(kind, name, f"{b['handle']}@{b['host']}", len(chain.devices)), "host": b["host"], "account": b["account"].hex(),
             "handle": b["handle"], "partner": b["partner"], "partner_name": name, "ledger_size": checkpoint.size,
-            "ledger_root": base64.b64encode(checkpoint.root).decode(), "witnesses": checkpoint.cosigned,
+            "ledger_root": base64.b64encode(checkpoint.root).decode(), "as_of": checkpoint.as_of, "witnesses": checkpoint.cosigned,
+            "devices": [device_json(id, d) for id, d in chain.devices.items()] if kind == "keys" else [],
             "grants": [grant_json(g) for g in v.grants.values()], "reads": [span_json(s) for s in v.spans], "posts": v.posts, "deletes": v.deletes,
             "other_posts": v.other_posts, "other_deletes": v.other_deletes, "erased": v.erased, "complete": True, "findings": v.findings}
 
@@ -868,14 +876,18 @@ def names(actions):
     return [name for bit, name in ((SEND, "send"), (READ, "read"), (DELETE, "delete")) if actions & bit]
 
 
+def device_json(id, d):
+    return {"device": id.hex(), "name": d.name, "key": base64.b64encode(d.key).decode(), "added": d.added, "removed": d.removed, "stolen": d.stolen}
+
+
 def grant_json(g):
     return {"grant": g.id.hex(), "conversation": g.conversation.hex(), "actions": names(g.actions), "left": names(g.left), "issued": g.issued,
-            "expiry": g.expiry, "index": g.index, "how": g.how}
+            "expiry": g.expiry, "index": g.index, "how": g.how, "ended": g.ended, "stolen": g.stolen}
 
 
 def span_json(s):
     return {"conversation": s.conversation.hex(), "grant": s.grant.hex(), "granting": s.granting.hex(), "from_epoch": s.epoch,
-            "to_epoch": s.to_epoch, "periods": s.periods, "closed": s.closed, "countersigned": s.countersigned, "entries": s.entries,
+            "to_epoch": s.to_epoch, "from": s.at, "to": s.ended_at, "periods": s.periods, "closed": s.closed, "countersigned": s.countersigned, "entries": s.entries,
             "entries_unsigned": s.unsigned}
 
 
@@ -894,7 +906,7 @@ def take_grant(v, g, index, at):
             before.how, before.ended, before.left = "replaced", g.issued, 0
         elif not before and not v.erased_control:
             v.findings.append(f"{at} replaces a grant that is not in the bundle")
-    g.left, g.how, g.index = g.actions, "", index
+    g.left, g.how, g.ended, g.index = g.actions, "", 0, index
     v.grants[g.id] = g
 
 
@@ -945,7 +957,8 @@ def take_exposed(v, p, index, at):
             v.findings.append(f"{at} is an exposure to another key than the grant's")
     elif g:
         v.findings.append(f"{at} ascribes a grant of this person to somebody else")
-    p.to_epoch, p.periods, p.closed, p.countersigned, p.entries, p.unsigned, p.open = None, 0, 0, 0, 0, 0, set()
+    p.to_epoch, p.ended_at, p.open = None, 0, set()
+    p.periods = p.closed = p.countersigned = p.entries = p.unsigned = 0
     v.spans.append(p)
 
 
@@ -962,7 +975,7 @@ def take_ended(v, p, index, at):
     if s is None or s.to_epoch is not None or p.epoch <= s.epoch or p.granting != s.granting:
         without_exposure(v, p, s, f"{at} ends an exposure that is not recorded like that")
     else:
-        s.to_epoch = p.epoch - 1
+        s.to_epoch, s.ended_at = p.epoch - 1, p.at
 
 
 def within(v, p, s, at):
@@ -1044,9 +1057,35 @@ def file_verdict(path, policy, ledger_key):
         return {"error": str(e)}
 
 
+def day(ms):
+    try:
+        return datetime.datetime.fromtimestamp(ms // 1000, datetime.timezone.utc).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} milliseconds after 1970"
+
+
 def text(path):
     with open(path, "rb") as f:
         return f.read(16385).decode()
+
+
+def show(v):
+    print(v["headline"])
+    for finding in v["findings"]:
+        print("CONTRADICTION:", finding)
+    for g in v["grants"]:
+        print(f"Granted {', '.join(g['actions'])} in conversation {g['conversation']} until {day(g['expiry'])} (entry {g['index']})" +
+              (f"; {g['how']} {day(g['ended'])}." if g["how"] else f"; what is left of it: {', '.join(g['left'])}."))
+    for s in v["reads"]:
+        end = "on, no end is recorded" if s["to_epoch"] is None else f"to epoch {s['to_epoch']}"
+        print(f"Could read conversation {s['conversation']} from epoch {s['from_epoch']} {end}, by a grant of "
+              f"{'this person' if s['granting'] == v['account'] else 'account ' + s['granting']}; was served {s['entries']} entries, "
+              f"{s['entries_unsigned']} of them on the server's word alone, in {s['periods']} periods of which {s['closed']} are closed.")
+    for d in v["devices"]:
+        print(f"Device {d['device']}, {d['name']}: key {d['key']}" + ("; removed." if d["removed"] else "."))
+    print(f"The ledger {v['host']}/letterlock signed {v['ledger_size']} entries, and nothing was left out up to there: as of {day(v['as_of']['to'])},")
+    print("by the server's clock; no witness signed." if not v["witnesses"] else "signed by " + ", ".join(
+        w["name"] + (" (run by the operator: not independent)" if w["not_independent"] else "") for w in v["witnesses"]) + ".")
 
 
 def main():
@@ -1075,11 +1114,7 @@ def main():
     if a.json:
         print(json.dumps(v, indent=2))
         return 0
-    print(v["headline"])
-    for finding in v["findings"]:
-        print("CONTRADICTION:", finding)
-    signers = ", ".join(w["name"] for w in v["witnesses"]) or "no witness"
-    print(f"The ledger {v['host']}/letterlock signed {v['ledger_size']} entries; cosigned by {signers}. Nothing was left out up to there.")
+    show(v)
     if not (a.ledger_key or policy):
         print("The ledger's key and its witnesses are the file's own claim: compare them with --ledger-key or --policy.")
     print(UNSAID)

@@ -56,16 +56,33 @@ func fixtures(t *testing.T) []fixture {
 
 // verdict is what the two must say alike.
 type verdict struct {
-	Kind, Host, Account, Handle, Partner             string
-	PartnerName                                      string `json:"partner_name"`
-	LedgerSize                                       int64  `json:"ledger_size"`
-	LedgerRoot                                       string `json:"ledger_root"`
-	Complete                                         bool
-	Witnesses                                        []struct{ Name, At any }
-	Grants                                           []grantVerdict
-	Reads                                            []readVerdict
-	Posts, Deletes, OtherPosts, OtherDeletes, Erased int
-	Findings                                         []string
+	Kind         string `json:"kind"`
+	Host         string `json:"host"`
+	Account      string `json:"account"`
+	Handle       string `json:"handle"`
+	Partner      string `json:"partner"`
+	PartnerName  string `json:"partner_name"`
+	LedgerSize   int64  `json:"ledger_size"`
+	LedgerRoot   string `json:"ledger_root"`
+	Complete     bool   `json:"complete"`
+	AsOf         any    `json:"as_of"`
+	Witnesses    any    `json:"witnesses"`
+	Devices      []deviceVerdict
+	Grants       []grantVerdict
+	Reads        []readVerdict
+	Posts        int
+	Deletes      int
+	OtherPosts   int `json:"other_posts"`
+	OtherDeletes int `json:"other_deletes"`
+	Erased       int
+	Findings     []string
+}
+
+type deviceVerdict struct {
+	Device, Name   string
+	Key            []byte
+	Added, Removed uint64
+	Stolen         bool
 }
 
 type grantVerdict struct {
