@@ -7,14 +7,19 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	vrf "filippo.io/mostly-harmless/vrf-r255"
 
 	"letterlock/canon"
 	"letterlock/chat"
 	"letterlock/grant"
 	"letterlock/keychain"
+	"letterlock/labelmap"
+	"letterlock/proof"
 )
 
 // key is the n-th key of these tests.
@@ -326,6 +331,122 @@ func TestSignatures(t *testing.T) {
 		for _, first := range small {
 			ask("small order", k, []byte("any"), append(slices.Clone(first), make([]byte, 32)...))
 		}
+	}
+	agree(t, questions)
+}
+
+// TestPolicies changes policies at random, a word, a letter or a line: both read the same ones.
+func TestPolicies(t *testing.T) {
+	example, err := os.ReadFile("../../verifier/example/policy.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	extra := "\n\tgroup  h any g\ngroup all all h\n"
+	texts := []string{string(example), strings.Replace(string(example), "\nquorum g", extra+"quorum all", 1), strings.Replace(string(example), "quorum g", "quorum none", 1)}
+	words := []string{"log", "witness", "group", "quorum", "none", "any", "all", "g", "h", "w1.example", "1", "2", "3", "4", "0", "01", "-1", "+1", "#", "\u00a0", "\r", "\v", "\t", " ", "\n", "\n\n", "ä", "\x7f",
+		strings.Repeat("x", 128), strings.Repeat("x", 129)}
+	r := rand.New(rand.NewPCG(4, 4))
+	var questions []question
+	for i := range 4000 {
+		text := texts[r.IntN(len(texts))]
+		for range r.IntN(4) {
+			switch r.IntN(3) {
+			case 0: // a letter
+				at := r.IntN(len(text))
+				text = text[:at] + string("0aA+/=\n "[r.IntN(8)]) + text[at+1:]
+			case 1: // a word for another, or one more
+				fields := strings.SplitAfter(text, " ")
+				fields[r.IntN(len(fields))] = words[r.IntN(len(words))] + []string{" ", "", "\n"}[r.IntN(3)]
+				text = strings.Join(fields, "")
+			case 2: // a line away, or twice
+				lines := strings.SplitAfter(text, "\n")
+				at := r.IntN(len(lines))
+				lines[at] = strings.Repeat(lines[at], 2*r.IntN(2))
+				text = strings.Join(lines, "") + " "
+			}
+		}
+		_, err := proof.ParsePolicy([]byte(text))
+		questions = append(questions, question{fmt.Sprintf("policy %d: %q", i, text), err, "policy", [][]byte{[]byte(text)}})
+	}
+	agree(t, questions)
+}
+
+// TestMapProofs: proofs of a map, changed at random.
+func TestMapProofs(t *testing.T) {
+	var entries []labelmap.Entry
+	for i := range 200 {
+		entries = append(entries, labelmap.Entry{Label: sha256.Sum256([]byte{byte(i)}), Value: sha256.Sum256([]byte{byte(i), 1})})
+	}
+	slices.SortFunc(entries, func(x, y labelmap.Entry) int { return bytes.Compare(x.Label[:], y.Label[:]) })
+	buckets := map[labelmap.Bucket][]labelmap.Entry{}
+	for _, e := range entries {
+		buckets[labelmap.BucketOf(e.Label)] = append(buckets[labelmap.BucketOf(e.Label)], e)
+	}
+	tree := labelmap.Tree{}.With(buckets)
+	root := tree.Root()
+	r := rand.New(rand.NewPCG(4, 5))
+	var questions []question
+	for i := range 3000 {
+		label := sha256.Sum256([]byte{byte(i), byte(i >> 8)})
+		if i%2 == 0 {
+			label = entries[r.IntN(len(entries))].Label
+		}
+		p, err := tree.Prove(label, func(b labelmap.Bucket) ([]labelmap.Entry, error) { return buckets[b], nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch r.IntN(6) {
+		case 0:
+			p.Kind ^= 1
+		case 1:
+			p.Leaf = append(entries[0].Label[:], entries[0].Value[:]...)
+		case 2:
+			p.Bits[r.IntN(len(p.Bits))] ^= 1 << r.IntN(8)
+		case 3:
+			label[r.IntN(32)] ^= 1 << r.IntN(8)
+		case 4:
+			p.Bits, p.Siblings = p.Bits[1:], p.Siblings[32:]
+		}
+		data := p.Bytes()
+		parsed, err := labelmap.ParseProof(data)
+		if err == nil {
+			_, _, err = parsed.Check(root, label)
+		}
+		questions = append(questions, question{fmt.Sprintf("proof %d", i), err, "map-proof", [][]byte{root[:], label[:], data}})
+	}
+	agree(t, questions)
+}
+
+// TestLabels: proofs of the VRF, changed at random.
+func TestLabels(t *testing.T) {
+	secret := make([]byte, 32)
+	secret[0] = 7
+	private, err := vrf.NewPrivateKey(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(4, 6))
+	var questions []question
+	for i := range 400 {
+		place := proof.KeyPlace{Handle: "alice", N: uint64(i)}
+		label := proof.ProveLabel(private, place)
+		alpha := append([]byte("letterlock/keychain-label/v1\x00"), canon.MustMarshal(place)...)
+		pub, pi := private.PublicKey().Bytes(), label.Proof[:]
+		switch r.IntN(6) {
+		case 0:
+			pi = slices.Clone(pi)
+			pi[r.IntN(len(pi))] ^= 1 << r.IntN(8)
+		case 1:
+			pub[r.IntN(len(pub))] ^= 1 << r.IntN(8)
+		case 2:
+			pi = slices.Clone(pi)
+			copy(pi, make([]byte, 32)) // the identity
+		}
+		key, err := proof.NewVRFKey(pub)
+		if err == nil {
+			_, err = proof.CheckLabel(key, place, pi)
+		}
+		questions = append(questions, question{fmt.Sprintf("proof %d", i), err, "vrf", [][]byte{pub, alpha, pi}})
 	}
 	agree(t, questions)
 }
