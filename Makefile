@@ -27,7 +27,7 @@ tools: ## what the tests need beyond Go, Node and a compiler
 		sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
 		apt-get install -y --no-install-recommends postgresql) >/dev/null 2>&1 || { echo "PostgreSQL is missing: apt-get install postgresql" >&2; exit 1; }; }
 	@cd e2e/mlsinterop && { test -d node_modules || npm ci --no-audit --no-fund --loglevel=error >/dev/null; }
-	@e2e/pyverify/install.sh >/dev/null
+	@sh e2e/pyverify/install.sh >/dev/null
 
 race: ## the packages that share memory, under the race detector
 	go test -race -timeout 18m ./mls/... ./delivery ./ledger ./oauth ./account ./inbox ./device ./agent ./httpd ./dpop ./vault ./store/memory

@@ -17,7 +17,7 @@ import (
 var installed = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "./install.sh")
+	cmd := exec.CommandContext(ctx, "sh", "install.sh")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	return strings.TrimSpace(string(out)), err
