@@ -395,7 +395,7 @@ func TestMapProofs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch r.IntN(6) {
+		switch r.IntN(7) {
 		case 0:
 			p.Kind ^= 1
 		case 1:
@@ -406,6 +406,12 @@ func TestMapProofs(t *testing.T) {
 			label[r.IntN(32)] ^= 1 << r.IntN(8)
 		case 4:
 			p.Bits, p.Siblings = p.Bits[1:], p.Siblings[32:]
+		case 5: // the way to another entry, as if the label's walk ended there
+			other := entries[r.IntN(len(entries))]
+			if p, err = tree.Prove(other.Label, func(b labelmap.Bucket) ([]labelmap.Entry, error) { return buckets[b], nil }); err != nil {
+				t.Fatal(err)
+			}
+			p.Kind, p.Leaf = labelmap.Absent, append(other.Label[:], other.Value[:]...)
 		}
 		data := p.Bytes()
 		parsed, err := labelmap.ParseProof(data)
