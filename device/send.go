@@ -41,6 +41,10 @@ func (c *Client) send(ctx context.Context, id chat.ConversationID, content mimi.
 	if err != nil {
 		return Sent{}, err
 	}
+	content, news, err := c.withCheckpoint(id, content)
+	if err != nil {
+		return Sent{}, err
+	}
 	data, err := mimi.Marshal(content)
 	if err != nil {
 		return Sent{}, err
@@ -63,6 +67,9 @@ func (c *Client) send(ctx context.Context, id chat.ConversationID, content mimi.
 			if err := saveOverdue(tx, at, overdue{Conversation: id, Name: name, Outbox: true}); err != nil {
 				return err
 			}
+		}
+		if err := news.save(tx, id); err != nil {
+			return err
 		}
 		return save(tx, bucketOutbox+id.String(), name, m)
 	}); err != nil {

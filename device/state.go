@@ -45,6 +45,7 @@ const (
 	bucketGrant        = "grant"        // grant id -> grantMemory
 	bucketPartner      = "partner"      // id -> name
 	bucketEvidence     = "evidence"     // time -> evidence
+	bucketHeard        = "heard"        // conversation id and sender -> heard
 	bucketItems        = "items/"       // seq -> Item
 	bucketMessageIndex = "messages/"    // message id -> seq
 	bucketOutbox       = "outbox/"      // order -> outgoing

@@ -62,6 +62,9 @@ func (c *Client) attend(ctx context.Context, id chat.ConversationID) error {
 	if err := c.syncConversation(ctx, id); err != nil {
 		return err
 	}
+	if err := c.compareHeard(ctx, id); err != nil {
+		return err
+	}
 	conv, g, err := c.loadGroup(id)
 	if err != nil || conv.Left {
 		return err
@@ -282,6 +285,7 @@ type outcome struct {
 	epochOver bool     // a pending commit of ours is merged or lost
 	merged    bool     // it was ours
 	evidence  []Evidence
+	heard     []heard // checkpoints that others remember
 }
 
 // over is when something is to be forgotten (ms).
@@ -356,6 +360,11 @@ func (c *Client) write(o *outcome) error {
 		}
 		for _, e := range o.evidence {
 			if err := c.keepEvidence(tx, o.conv.ID, e.Sentence, e.Data); err != nil {
+				return err
+			}
+		}
+		for _, h := range o.heard {
+			if err := h.save(tx, o.conv.ID); err != nil {
 				return err
 			}
 		}

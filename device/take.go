@@ -273,6 +273,9 @@ func (c *Client) addMessage(o *outcome, e api.Entry, content []byte, item Item) 
 	}
 	item.Seq, item.At, item.Kind, item.ID, item.Content = e.Seq, e.At, ItemMessage, m.ID, content
 	o.items = append(o.items, item)
+	if told := m.Content.Checkpoint(); told != nil && item.Partner == "" && item.Handle != c.self.Handle {
+		o.heard = append(o.heard, heard{Handle: item.Handle, At: c.ms(), Checkpoint: told})
+	}
 	if at := m.Content.Over(); at != 0 {
 		o.over = append(o.over, over{at, overdue{Conversation: o.conv.ID, Name: seqName(e.Seq)}})
 	}

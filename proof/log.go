@@ -60,6 +60,7 @@ const (
 	Smaller      Contradiction = "smaller"      // than the remembered tree: perhaps an old answer; proves nothing to others
 	OtherRoot    Contradiction = "other-root"   // of the same size: the two checkpoints convict the ledger by themselves
 	Inconsistent Contradiction = "inconsistent" // larger, and not shown to contain the remembered tree
+	Behind       Contradiction = "behind"       // others were shown a larger tree than the newest that this reader is shown
 )
 
 // Evidence is a ledger caught contradicting itself: two checkpoints that it signed. It is the cause of a chat.Tampered error.
@@ -227,6 +228,52 @@ func (l *Log) Prove(ctx context.Context, s Source, leaf [32]byte, waitSeconds in
 		return 0, nil, err
 	}
 	return index, tlogProof, nil
+}
+
+// Open reads a checkpoint of this log.
+func (l *Log) Open(signed []byte) (Checkpoint, error) { return OpenCheckpoint(signed, l.verifier) }
+
+// MoveTo moves to a checkpoint that came with something else than Follow or Prove.
+func (l *Log) MoveTo(ctx context.Context, s Source, signed []byte) error {
+	c, err := OpenCheckpoint(signed, l.verifier)
+	if err != nil {
+		return err
+	}
+	return l.moveTo(ctx, s, func() (Checkpoint, error) { return c, nil })
+}
+
+// Own is the remembered checkpoint with the log's signature alone: what is told to others. Nil if nothing is remembered.
+func (l *Log) Own() []byte {
+	last := l.Checkpoint()
+	n, err := note.Open(last.Signed, note.VerifierList(l.verifier))
+	if err != nil {
+		return nil
+	}
+	signed, _ := note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs})
+	return signed
+}
+
+// Compare holds a checkpoint that somebody else was shown against what is remembered. Where theirs is larger, Follow first. Trees of which
+// neither contains the other are chat.Tampered, as in Advance; the memory stays as it is.
+func (l *Log) Compare(ctx context.Context, s Source, theirs []byte) error {
+	c, err := OpenCheckpoint(theirs, l.verifier)
+	if err != nil {
+		return err
+	}
+	last := l.Checkpoint()
+	if c.Size > last.Size {
+		return tampered(Behind, last, c)
+	}
+	var consistency [][32]byte
+	if c.Size < last.Size {
+		if consistency, err = s.ConsistencyProof(ctx, c.Size, last.Size); chat.Is(err, chat.Unavailable) || ctx.Err() != nil {
+			return err
+		}
+	}
+	if what, ok := contradicts(c, last, consistency); !ok {
+		return tampered(what, last, c)
+	}
+	return nil
 }
 
 // moveTries bounds how often moveTo asks again because other goroutines moved the memory while the answer was on its way.
