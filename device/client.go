@@ -1,6 +1,7 @@
 package device
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -24,6 +25,7 @@ type Config struct {
 	Now   func() time.Time // nil: the system's clock
 	Rand  io.Reader        // nil: the system's generator
 
+	Policy []byte // for SignUp and Recover: the witness policy to hold the ledger against; nil: as the server shows it then
 	Invite string // for SignUp, where the server takes new people by invitation
 }
 
@@ -38,11 +40,13 @@ type Client struct {
 	now      func() time.Time
 	rand     io.Reader
 	invite   string
+	pin      []byte                       // Config.Policy
 	log      *proof.Log                   // what is remembered of the ledger
 	policy   ledgerKeys                   // the server's keys, as pinned at sign-up
 	compared map[chat.ConversationID]bool // whose own count was compared with the server's in this run
 	merged   map[chat.ConversationID]bool // whose pending commit was merged by the last sync
 	greeted  bool                         // the server showed its pinned keys in this run
+	warning  error                        // why the daily check could not be made
 }
 
 // Open opens the device that was signed up in this state.
@@ -63,7 +67,7 @@ func Open(cfg Config) (*Client, error) {
 }
 
 func newClient(cfg Config) *Client {
-	c := &Client{state: cfg.State, dial: cfg.Dial, now: cfg.Now, rand: cfg.Rand, invite: cfg.Invite, compared: map[chat.ConversationID]bool{}, merged: map[chat.ConversationID]bool{}}
+	c := &Client{state: cfg.State, dial: cfg.Dial, now: cfg.Now, rand: cfg.Rand, invite: cfg.Invite, pin: cfg.Policy, compared: map[chat.ConversationID]bool{}, merged: map[chat.ConversationID]bool{}}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -122,6 +126,16 @@ type Evidence struct {
 
 // keepEvidence writes down a lie. It must not fail silently: its error joins the alarm.
 func (c *Client) keepEvidence(tx StateTx, conv chat.ConversationID, sentence string, data []byte) error {
+	kept := false // once is enough
+	err := tx.List(bucketEvidence, "", func(name string, _ []byte) (bool, error) {
+		var e Evidence
+		_, err := load(tx, bucketEvidence, name, &e)
+		kept = kept || e.Conversation == conv && e.Sentence == sentence && bytes.Equal(e.Data, data)
+		return !kept, err
+	})
+	if err != nil || kept {
+		return err
+	}
 	at := c.ms()
 	return save(tx, bucketEvidence, seqName(uint64(at))+"-"+conv.String()[:8], Evidence{At: at, Conversation: conv, Sentence: sentence, Data: data})
 }

@@ -153,6 +153,10 @@ func (c *Client) Allow(ctx context.Context, q *Consent, a Answer) (string, error
 	if err != nil {
 		return "", err
 	}
+	tell("checking the ledger, and that your history is complete")
+	if _, err := c.check(ctx); err != nil {
+		return "", err
+	}
 	tell("checking the thread and its people")
 	if err := c.checkPreferences(ctx, id, q.Agreement); err != nil {
 		return "", err
@@ -169,7 +173,7 @@ func (c *Client) Allow(ctx context.Context, q *Consent, a Answer) (string, error
 	tell("waiting for the ledger to include it")
 	_, recordProof, err := c.prove(ctx, record.LeafHash(), proofWait)
 	if err != nil {
-		return "", err
+		return "", keptOut("your grant", err)
 	}
 	tell("telling everyone in the thread")
 	leaf := proof.Agreement{Countersigned: q.Request.Partner.Agreement}
@@ -408,7 +412,10 @@ func (c *Client) proveControl(ctx context.Context, partner string, n uint64, sig
 	}
 	if n < uint64(len(all)) {
 		if said, err := all[n].Says(); err == nil && bytes.Equal(signedIn(said), signed) {
-			_, _, err := c.prove(ctx, all[n].LeafHash(), proofWait)
+			if _, _, err := c.prove(ctx, all[n].LeafHash(), proofWait); err != nil {
+				return keptOut("what you signed", err)
+			}
+			_, err := c.check(ctx)
 			return err
 		}
 	}

@@ -68,12 +68,8 @@ func (c *Client) checkRecord(partner string, chain proof.Chain, data []byte, bef
 
 // compareHead holds a chain against what this device saw of it before.
 func (c *Client) compareHead(partner string, chain proof.Chain, all []*proof.Record) error {
-	name := "head-" + chain.String() + "-" + partner
-	var seen chainHead
-	err := c.state.View(func(tx StateTx) error {
-		_, err := load(tx, bucketLedger, name, &seen)
-		return err
-	})
+	ref := chainRef{partner, chain}
+	seen, err := c.chainHead(ref)
 	if err != nil {
 		return err
 	}
@@ -81,11 +77,11 @@ func (c *Client) compareHead(partner string, chain proof.Chain, all []*proof.Rec
 		return c.alarm(chat.ConversationID{}, chat.Errorf(chat.Tampered, "the server hides or has changed records of your history with %s that this device has seen", c.partnerName(partner)),
 			canon.MustMarshal(seen))
 	}
-	if len(all) == 0 {
-		return nil
+	fresh := all[seen.N:]
+	if err := c.checkOwn(chain, fresh...); err != nil {
+		return err
 	}
-	now := chainHead{N: uint64(len(all)), Last: all[len(all)-1].LeafHash()}
-	return c.state.Update(func(tx StateTx) error { return save(tx, bucketLedger, name, now) })
+	return c.keepRecords(ref, fresh)
 }
 
 // nextControl is the counter of the next grant, narrowing or revocation for a partner.

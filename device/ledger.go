@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"errors"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"letterlock/canon"
 	"letterlock/chat"
 	"letterlock/grant"
@@ -15,6 +17,9 @@ import (
 type ledgerKeys struct {
 	trust grant.Trust
 	vrf   proof.VRFKey
+	log   note.Verifier
+
+	witnesses *proof.WitnessPolicy // nil: none was pinned
 }
 
 // openLedger takes up what the device remembers of the ledger.
@@ -24,6 +29,12 @@ func (c *Client) openLedger() (err error) {
 		return err
 	}
 	if c.policy.vrf, err = proof.NewVRFKey(s.VRFKey); err != nil {
+		return err
+	}
+	if c.policy.log, err = note.NewVerifier(s.LedgerVKey); err != nil {
+		return err
+	}
+	if err := c.openPolicy(); err != nil {
 		return err
 	}
 	var remembered []byte

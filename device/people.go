@@ -3,6 +3,7 @@ package device
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 
 	"letterlock/api"
@@ -119,7 +120,7 @@ func (c *Client) chainOf(ctx context.Context, handle string) (*keychain.Chain, e
 	if acc.Handle != handle {
 		return nil, chat.Errorf(chat.Tampered, "the server answered with another person's keys")
 	}
-	return c.takeChain(acc)
+	return c.takeChain(ctx, acc)
 }
 
 // refreshChain is the newest key chain of an account that is known by its id.
@@ -131,12 +132,12 @@ func (c *Client) refreshChain(ctx context.Context, id chat.AccountID) (*keychain
 	if acc.Account != id {
 		return nil, chat.Errorf(chat.Tampered, "the server answered with another person's keys")
 	}
-	return c.takeChain(acc)
+	return c.takeChain(ctx, acc)
 }
 
-// takeChain checks a key chain and remembers it. A chain that does not continue the remembered one is a lie: the server cannot
-// take a device back or put one in, since every entry is signed by a device before it.
-func (c *Client) takeChain(acc api.Account) (*keychain.Chain, error) {
+// takeChain checks a key chain, as far as the ledger's map has it, and remembers it. A chain that does not continue the remembered one is
+// a lie: the server cannot take a device back or put one in, since every entry is signed by a device before it.
+func (c *Client) takeChain(ctx context.Context, acc api.Account) (*keychain.Chain, error) {
 	chain, err := keychain.Open(acc.Chain)
 	if err != nil {
 		return nil, chat.Wrap(chat.Tampered, err, "the server's key chain of %s does not hold", acc.Handle)
@@ -152,18 +153,47 @@ func (c *Client) takeChain(acc api.Account) (*keychain.Chain, error) {
 		if err := chain.Extends(known); err != nil {
 			return nil, c.alarm(chat.ConversationID{}, chat.Wrap(chat.Tampered, err, "the server's key chain of %s contradicts the one this device remembers", acc.Handle), nil)
 		}
-		if chain.Version() == known.Version() {
-			return chain, nil
-		}
 	}
 	if err := c.checkHandle(acc); err != nil {
 		return nil, err
 	}
-	return chain, c.state.Update(func(tx StateTx) error {
-		if err := tx.Put(bucketHandle, handleName(acc.Handle), acc.Account[:]); err != nil {
+	proven, err := c.provenChain(ctx, acc, chain)
+	if known != nil && (errors.Is(err, errStale) || errors.Is(err, errWaiting) || err == nil && proven.Version() <= known.Version()) {
+		return known, nil // what was taken before stays; nothing is added that is not proven
+	}
+	if err != nil {
+		return nil, err
+	}
+	return proven, c.keepChain(p, known, proven)
+}
+
+// keepChain remembers a chain that is newer than the known one (nil: none), and tells what changed in the conversations with the person.
+func (c *Client) keepChain(p person, known, chain *keychain.Chain) error {
+	var told []string
+	var where []chat.ConversationID
+	if known != nil {
+		var same bool
+		if told, same = c.keyChanges(known, chain); !same && chain.Account() != c.self.Account {
+			p.Verified = false
+		}
+		var err error
+		if where, err = c.conversationsWith(chain.Handle()); err != nil {
 			return err
 		}
-		return save(tx, bucketPerson, acc.Account.String(), person{Chain: chain.Entries(), Verified: p.Verified})
+	}
+	account := chain.Account()
+	return c.state.Update(func(tx StateTx) error {
+		for _, id := range where {
+			for _, text := range told {
+				if err := c.putEvent(tx, id, EventKeys, text); err != nil {
+					return err
+				}
+			}
+		}
+		if err := tx.Put(bucketHandle, handleName(chain.Handle()), account[:]); err != nil {
+			return err
+		}
+		return save(tx, bucketPerson, account.String(), person{Chain: chain.Entries(), Verified: p.Verified})
 	})
 }
 

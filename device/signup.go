@@ -51,7 +51,13 @@ func (c *Client) finishSignUp(ctx context.Context, entry []byte) error {
 			return c.forgetSelf(err)
 		}
 	}
-	return c.fillKeyPackages(ctx)
+	if err := c.fillKeyPackages(ctx); err != nil {
+		return err
+	}
+	if err := c.firstPolicy(ctx); err != nil {
+		return err
+	}
+	return c.awaitKeys(ctx)
 }
 
 // isOurs reports whether the handle was taken with this very entry.
@@ -130,7 +136,13 @@ func Recover(ctx context.Context, cfg Config, url, handle, deviceName, phrase st
 	if err := c.start(); err != nil {
 		return nil, err
 	}
-	return c, c.fillKeyPackages(ctx)
+	if err := c.fillKeyPackages(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.firstPolicy(ctx); err != nil {
+		return nil, err
+	}
+	return c, c.awaitKeys(ctx)
 }
 
 // begin makes a new device: keys, and the server's as it shows them now, which are pinned from here on.
@@ -232,6 +244,20 @@ func (c *Client) appendOwn(ctx context.Context, build func(*keychain.Chain) ([]b
 	if err := c.server.AppendEntry(ctx, api.AppendEntry{Entry: entry}); err != nil {
 		return err
 	}
-	_, err = c.refreshChain(ctx, c.self.Account)
-	return err
+	return c.keepOwn(ctx, entry, chain)
+}
+
+// keepOwn remembers an entry that this device made, and waits until the ledger holds it.
+func (c *Client) keepOwn(ctx context.Context, entry []byte, before *keychain.Chain) error {
+	chain, err := before.Append(entry)
+	if err != nil {
+		return err
+	}
+	err = c.state.Update(func(tx StateTx) error {
+		return save(tx, bucketPerson, c.self.Account.String(), person{Chain: chain.Entries(), Verified: true})
+	})
+	if err != nil {
+		return err
+	}
+	return c.awaitKeys(ctx)
 }

@@ -45,6 +45,7 @@ const (
 	bucketGrant        = "grant"        // grant id -> grantMemory
 	bucketPartner      = "partner"      // id -> name
 	bucketEvidence     = "evidence"     // time -> evidence
+	bucketUnlogged     = "unlogged"     // leaf hash -> unlogged
 	bucketHeard        = "heard"        // conversation id and sender -> heard
 	bucketItems        = "items/"       // seq -> Item
 	bucketMessageIndex = "messages/"    // message id -> seq

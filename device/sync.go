@@ -46,6 +46,9 @@ func (c *Client) sync(ctx context.Context) (err error) {
 		return err
 	}
 	var failed []error
+	if err := c.checkDaily(ctx); err != nil {
+		failed = append(failed, err)
+	}
 	for _, id := range ids {
 		if err := c.attend(ctx, id); err != nil {
 			failed = append(failed, err)

@@ -40,6 +40,7 @@ const (
 	EventGranted EventKind = "granted" // a partner app may do something here
 	EventExposed EventKind = "exposed" // a partner app can read from here on
 	EventEnded   EventKind = "ended"   // a permission is over
+	EventKeys    EventKind = "keys"    // somebody's devices or recovery phrase changed
 	EventAlarm   EventKind = "alarm"   // somebody was caught lying
 	EventUnsent  EventKind = "unsent"  // a message of one's own was over before it could be sent
 )

@@ -94,6 +94,12 @@ func (m Map) Lacks(label Hash, mapProof []byte) error {
 	return err
 }
 
+// Holds tells whether the map holds an entry under a label.
+func (m Map) Holds(label Hash, mapProof []byte) (bool, error) {
+	_, present, err := m.look(label, mapProof)
+	return present, err
+}
+
 func (m Map) look(label Hash, mapProof []byte) (Hash, bool, error) {
 	p, err := labelmap.ParseProof(mapProof)
 	if err != nil {
