@@ -136,7 +136,7 @@ func (c *Client) WitnessPolicy() string {
 // quorum of the one before.
 func (c *Client) followPolicies(ctx context.Context) error {
 	rows, err := c.server.Policies(ctx)
-	if err != nil {
+	if err != nil && !chat.Is(err, chat.NotFound) { // a server that never had witnesses
 		return err
 	}
 	pinned := c.policy.witnesses

@@ -61,6 +61,7 @@ func TestServerHidesTheExposure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := people(t)
+			a.w.Must(a.bob.Sync(a.w.Ctx())) // the daily check is made: it knows nothing of what comes
 			a.grant = a.flimmer.Gets(a.alice, "bob", chat.Send|chat.Read)
 			g, err := a.flimmer.Look(a.grant)
 			a.w.Must(err)

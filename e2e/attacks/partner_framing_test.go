@@ -198,7 +198,12 @@ func TestOldGrantLoggedAgain(t *testing.T) {
 		return err
 	})
 	_, _, err := a.alice.Proof(a.w.Ctx(), "flimmer")
-	answered(t, err, chat.Tampered, "the server made a bundle that does not hold")
+	answered(t, err, chat.Tampered, "record 2 of your history with Flimmer is nothing that a device of yours signed")
+	kept(t, a.alice, "nothing that a device of yours signed")
+	bundle, err := steal(t, a.alice).calls.Bundle(a.w.Ctx(), "flimmer")
+	a.w.Must(err)
+	_, err = proof.Verify(bundle, proof.Pins{})
+	answered(t, err, chat.Unproven, "record 2 of control holds what was signed for another account, partner or number")
 }
 
 // TestOldGrantPutAgain: after the revocation somebody sends again what was sent then: the signed grant, the commit that let it in. The answers

@@ -1,6 +1,7 @@
 package attacks
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -24,8 +25,11 @@ func TestLedgerIsForkedBetweenTwoPeople(t *testing.T) {
 			w, alice, bob, id := friends(t)
 			w.Must(alice.CheckLedger(w.Ctx()))
 			other := secondBook(t, w, alice, c.more)
-			stay := steal(t, bob)
-			forked := stay.runWith(func(s world.Calls) device.Server { return ledgerLiar{Calls: s, other: other} })
+			folder := steal(t, bob)
+			w.Must(folder.state.Update(func(tx device.StateTx) error { // Bob's device has seen nothing of the ledger yet
+				return errors.Join(tx.Delete("ledger", "checkpoint"), tx.Put("ledger", "checked", canon.MustMarshal(time.Now().UnixMilli())))
+			}))
+			forked := folder.runWith(func(s world.Calls) device.Server { return ledgerLiar{Calls: s, other: other} })
 			w.Must(forked.CheckLedger(w.Ctx()))
 			says(w, alice, id, "hello")
 			err := forked.Sync(w.Ctx())
