@@ -162,8 +162,16 @@ func (f *clientFlags) with(run func(ctx context.Context, c *cobra.Command, d *de
 			if err := afterRestore(v, d); err != nil {
 				return err
 			}
+			defer warn(c, d)
 			return run(c.Context(), c, d, args)
 		})
+	}
+}
+
+// warn says, once the command is through, that the daily check could not be made.
+func warn(c *cobra.Command, d *device.Client) {
+	if err := d.Warning(); err != nil {
+		fmt.Fprintf(c.ErrOrStderr(), "letterlock: the daily check could not be made: %v\n", err)
 	}
 }
 

@@ -9,10 +9,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"rsc.io/qr"
 
 	"letterlock/chat"
 	"letterlock/device"
 	"letterlock/keychain"
+	"letterlock/proof"
 	"letterlock/vault"
 )
 
@@ -31,25 +33,31 @@ func hostname() string {
 }
 
 func (f *clientFlags) signupCommand() *cobra.Command {
-	var server, name, invite string
+	var server, name, invite, policyFile string
 	c := &cobra.Command{
 		Use:   "signup HANDLE --server URL",
 		Short: "Take a handle on a server; shows the recovery phrase, once",
 		Example: `  letterlock client --home ./alice signup alice --server http://127.0.0.1:8080
-  letterlock client --home ./alice signup alice --server https://chat.example --invite CODE`,
+  letterlock client --home ./alice signup alice --server https://chat.example --invite CODE
+  letterlock client --home ./alice signup alice --server https://chat.example --policy chat.example.policy`,
 		Args: args(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return f.inFolder(func(v *vault.Vault, l *line) error {
-				d, phrase, err := device.SignUp(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial, Invite: invite}, server, args[0], name)
+				policy, err := readPolicy(policyFile)
+				if err != nil {
+					return err
+				}
+				d, phrase, err := device.SignUp(c.Context(), device.Config{State: DeviceState(v), Dial: l.dial, Invite: invite, Policy: policy}, server, args[0], name)
 				if err != nil {
 					return err
 				}
 				out := struct {
 					device.Self
 					Recovery string `json:"recovery_phrase"`
-				}{d.Self(), phrase}
+					Policy   string `json:"witness_policy"`
+				}{d.Self(), phrase, d.WitnessPolicy()}
 				err = f.answer(c, out, func(w io.Writer) {
-					fmt.Fprintf(w, "You are %s on %s.\n\nYour recovery phrase. It is shown once and kept nowhere: write it down.\nWho has it can take over the account; without it a lost device cannot be replaced.\n\n%s\n", args[0], out.Host, wrapWords(phrase, 6))
+					fmt.Fprintf(w, "You are %s on %s.\n\nYour recovery phrase. It is shown once and kept nowhere: write it down.\nWho has it can take over the account; without it a lost device cannot be replaced.\n\n%s\n\n%s\n", args[0], out.Host, wrapWords(phrase, 6), policySentence(policy, out.Policy))
 				})
 				if err != nil {
 					return err
@@ -60,8 +68,28 @@ func (f *clientFlags) signupCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&server, "server", os.Getenv("LETTERLOCK_SERVER"), "the server's URL (LETTERLOCK_SERVER)")
 	c.Flags().StringVar(&name, "device-name", hostname(), "what this device is called; your friends can see it")
+	c.Flags().StringVar(&policyFile, "policy", "", "a file with the witness policy to hold the ledger against, from a source you trust; without it, what the server shows now")
 	c.Flags().StringVar(&invite, "invite", "", "the code of an invitation, where the server asks for one")
 	return c
+}
+
+// readPolicy reads a witness policy; nil where no file is named.
+func readPolicy(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return readBounded(path, proof.MaxPolicy)
+}
+
+// policySentence says whose word the ledger is held against from here on.
+func policySentence(given []byte, policy string) string {
+	switch {
+	case given != nil:
+		return "The ledger is held against the witness policy that you gave."
+	case policy == "":
+		return "The ledger has no witnesses yet: that it is the same for everybody, your friends' messages show."
+	}
+	return "The ledger is held against the witness policy that the server showed just now; give one from another source with --policy."
 }
 
 // wrapWords breaks a phrase into lines of n words.
@@ -179,14 +207,24 @@ func (f *clientFlags) friendsCommand() *cobra.Command {
 }
 
 func (f *clientFlags) safetyNumberCommand() *cobra.Command {
-	var verified bool
+	var verified, asCode bool
+	var compare string
 	c := &cobra.Command{
-		Use: "safety-number HANDLE", Short: "Show 60 digits that are the same on both sides if nobody swapped a key", Args: args(1, 1),
-		Example: "  letterlock client --home ./alice safety-number bob\n  letterlock client --home ./alice safety-number bob --verified",
+		Use: "safety-number HANDLE", Aliases: []string{"safety"}, Short: "Show 60 digits that are the same on both sides if nobody swapped a key", Args: args(1, 1),
+		Long: `Shows 60 digits, or a code to scan, that are the same on both sides if nobody swapped a key. Compare them with your
+friend face to face or on a call. --compare takes the digits that your friend reads to you, and remembers that they are the same.`,
+		Example: "  letterlock client --home ./alice safety-number bob\n  letterlock client --home ./alice safety-number bob --qr\n" +
+			"  letterlock client --home ./alice safety-number bob --verified\n  letterlock client --home ./alice safety-number bob --compare '12345 67890 ...'",
 		RunE: f.with(func(ctx context.Context, c *cobra.Command, d *device.Client, a []string) error {
 			n, err := d.SafetyNumber(ctx, a[0])
 			if err != nil {
 				return err
+			}
+			if compare != "" {
+				if err := compareNumbers(n, compare, a[0]); err != nil {
+					return err
+				}
+				verified = true
 			}
 			if verified {
 				if err := d.MarkVerified(ctx, a[0]); err != nil {
@@ -194,6 +232,9 @@ func (f *clientFlags) safetyNumberCommand() *cobra.Command {
 				}
 			}
 			return f.answer(c, map[string]any{"handle": a[0], "safety_number": n, "verified": verified}, func(w io.Writer) {
+				if asCode {
+					printQR(w, digits(n))
+				}
 				fmt.Fprintln(w, n)
 				if verified {
 					fmt.Fprintf(w, "Remembered: you compared the keys of %s.\n", a[0])
@@ -202,7 +243,48 @@ func (f *clientFlags) safetyNumberCommand() *cobra.Command {
 		}),
 	}
 	c.Flags().BoolVar(&verified, "verified", false, "remember that you compared the number with your friend, face to face or on a call")
+	c.Flags().BoolVar(&asCode, "qr", false, "show the digits as a code to scan, too")
+	c.Flags().StringVar(&compare, "compare", "", "the 60 digits that your friend sees, in any grouping")
+	c.MarkFlagsMutuallyExclusive("verified", "compare")
 	return c
+}
+
+// digits leaves the digits of a text.
+func digits(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// compareNumbers refuses digits that are not those of the own number.
+func compareNumbers(own, theirs, handle string) error {
+	switch got := digits(theirs); {
+	case len(got) != len(digits(own)):
+		return fmt.Errorf("%w: a safety number has %d digits, not %d", errUsage, len(digits(own)), len(got))
+	case got != digits(own):
+		return chat.Errorf(chat.Tampered, "the numbers differ: somebody stands between you and %s, or one of you misread a digit; write nothing that matters until this is cleared up", handle)
+	}
+	return nil
+}
+
+// printQR shows a text as a QR code of half blocks: two rows of modules a line, dark ones as spaces, as terminals are mostly dark.
+func printQR(w io.Writer, text string) {
+	code, err := qr.Encode(text, qr.M)
+	if err != nil {
+		fmt.Fprintln(w, "(no code can be made)")
+		return
+	}
+	const quiet = 2
+	for y := -quiet; y < code.Size+quiet; y += 2 {
+		for x := -quiet; x < code.Size+quiet; x++ {
+			upper, lower := code.Black(x, y), code.Black(x, y+1)
+			fmt.Fprint(w, map[[2]bool]string{{false, false}: "█", {false, true}: "▀", {true, false}: "▄", {true, true}: " "}[[2]bool{upper, lower}])
+		}
+		fmt.Fprintln(w)
+	}
 }
 
 func (f *clientFlags) devicesCommand() *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -351,9 +352,10 @@ func (f *clientFlags) messageCommand() *cobra.Command {
 }
 
 func (f *clientFlags) evidenceCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "evidence", Short: "Show the lies this device has caught, with the bytes that prove them", Args: args(0, 0),
-		Example: "  letterlock client --home ./alice evidence --json",
+	var out string
+	c := &cobra.Command{
+		Use: "evidence", Short: "Show the lies this device has caught, or write them into a file that others can check", Args: args(0, 0),
+		Example: "  letterlock client --home ./alice evidence --json\n  letterlock client --home ./alice evidence --out lies.json\n  letterlock verify lies.json",
 		RunE: f.with(func(_ context.Context, c *cobra.Command, d *device.Client, _ []string) error {
 			list, err := d.ListEvidence()
 			if err != nil {
@@ -361,6 +363,9 @@ func (f *clientFlags) evidenceCommand() *cobra.Command {
 			}
 			if list == nil {
 				list = []device.Evidence{}
+			}
+			if out != "" {
+				return f.writeEvidence(c, d, out, len(list))
 			}
 			return f.answer(c, list, func(w io.Writer) {
 				if len(list) == 0 {
@@ -372,4 +377,19 @@ func (f *clientFlags) evidenceCommand() *cobra.Command {
 			})
 		}),
 	}
+	c.Flags().StringVar(&out, "out", "", "write the evidence into this file")
+	return c
+}
+
+func (f *clientFlags) writeEvidence(c *cobra.Command, d *device.Client, out string, lies int) error {
+	file, err := d.EvidenceFile()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(out, file, 0o600); err != nil {
+		return chat.Wrap(chat.Invalid, err, "the file cannot be written")
+	}
+	return f.answer(c, map[string]any{"file": out, "lies": lies}, func(w io.Writer) {
+		fmt.Fprintf(w, "%d written to %s. Anyone can check what of it convicts the ledger: letterlock verify %s\n", lies, out, out)
+	})
 }

@@ -43,6 +43,9 @@ Exit code 0: it holds. 4: it does not, or it proves something else than --expect
 			if err != nil {
 				return err
 			}
+			if proof.IsEvidence(data) {
+				return verifyEvidence(c, asJSON, data, vkey)
+			}
 			if policy != "" {
 				if pins.Policy, err = readBounded(policy, proof.MaxPolicy); err != nil {
 					return err
