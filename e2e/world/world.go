@@ -151,11 +151,11 @@ func (p *Person) config() device.Config {
 	}
 	p.vault = v
 	p.T.Cleanup(func() { v.Close() })
-	return device.Config{State: cmd.DeviceState(v), Dial: p.dial, Now: func() time.Time { return time.Now().Add(p.Later) }}
+	return device.Config{State: cmd.DeviceState(v), Dial: p.Dial, Now: func() time.Time { return time.Now().Add(p.Later) }}
 }
 
-// dial connects to the server, through the person's liar if there is one.
-func (p *Person) dial(url string, a chat.AccountID, d chat.DeviceID, key ed25519.PrivateKey) (device.Server, error) {
+// Dial connects to the server, through the person's liar if there is one.
+func (p *Person) Dial(url string, a chat.AccountID, d chat.DeviceID, key ed25519.PrivateKey) (device.Server, error) {
 	c, err := httpclient.NewDevice(httpclient.Options{BaseURL: url, Now: time.Now, Rand: rand.Reader}, key, api.SignIn{Account: a, Device: d}, "")
 	if err != nil {
 		return nil, err
