@@ -3,7 +3,6 @@ package attacks
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -81,8 +80,6 @@ func (b *book) grow(n int) {
 
 func (b *book) write() {
 	b.t.Helper()
-	freeLease(b.t, b.store, b.keys)
-	defer freeLease(b.t, b.store, b.keys)
 	for {
 		n, err := b.writer.Step(context.Background())
 		if err != nil {
@@ -91,25 +88,6 @@ func (b *book) write() {
 		if n == 0 {
 			return
 		}
-	}
-}
-
-// freeLease ends the lease of the log's writer, who has stopped: the next one need not wait until it is over.
-func freeLease(t *testing.T, s *store.Store, keys *ledger.Keys) {
-	t.Helper()
-	err := s.Update(context.Background(), func(tx *store.Tx) error {
-		lease, err := tx.LedgerLease(proof.Origin(keys.Host()))
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		if err == nil {
-			now := time.Now().UnixMilli()
-			_, err = tx.TakeLedgerLease(proof.Origin(keys.Host()), lease.Owner, now, now)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,7 +184,7 @@ func TestPolicyIsHandedOn(t *testing.T) {
 	vkey := a.keys.LedgerVKey()
 	a.logs(policyOf(vkey, first), nil)
 	a.logs(policyOf(vkey, second), first)
-	honest := a.rows
+	honest := slices.Clone(a.rows)
 	a.by = second
 
 	a.rows = a.rows[:1]
