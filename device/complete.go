@@ -114,7 +114,11 @@ func (c *Client) checkAll(ctx context.Context, r *Report) error {
 		return err
 	}
 	c.tellLedger(r, m)
-	r.add("registry", "All %d public entries are there, and name %s.", m.Public, plural(uint64(len(reg.Partners)), "partner", "partners"))
+	if m.Public == 0 {
+		r.add("registry", "The ledger has no public entries yet: no partner ever had an agreement.")
+	} else {
+		r.add("registry", "No public entry is missing, of %d in all; %s ever had an agreement.", m.Public, plural(uint64(len(reg.Partners)), "partner", "partners"))
+	}
 	r.doing = "history"
 	records, err := c.checkChains(ctx, reg.Partners)
 	if err != nil {

@@ -413,7 +413,7 @@ func (c *Client) proveControl(ctx context.Context, partner string, n uint64, sig
 	if n < uint64(len(all)) {
 		if said, err := all[n].Says(); err == nil && bytes.Equal(signedIn(said), signed) {
 			if _, _, err := c.prove(ctx, all[n].LeafHash(), proofWait); err != nil {
-				return keptOut("what you signed", err)
+				return keptOut("what you signed, and what is done in the thread,", err)
 			}
 			_, err := c.check(ctx)
 			return err

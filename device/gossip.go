@@ -119,7 +119,7 @@ func (c *Client) compareWith(ctx context.Context, id chat.ConversationID, h hear
 
 // forked tells the person that a friend is shown another ledger, in the conversation too, and keeps both checkpoints.
 func (c *Client) forked(id chat.ConversationID, handle string, e *proof.Evidence) error {
-	sentence := fmt.Sprintf("the server shows %s another ledger than you (%s)", handle, e.What)
+	sentence := fmt.Sprintf("the server shows %s another ledger than you", handle)
 	if e.What == proof.Behind {
 		sentence = fmt.Sprintf("the server shows %s a newer ledger than you: what it added is kept from you", handle)
 	}

@@ -171,7 +171,7 @@ func TestServerHidesAPartner(t *testing.T) {
 			fails(t, a.w, lied, c.part)
 		})
 	}
-	if r := checks(t, a.w, a.alice); !strings.Contains(r.Lines[1].Sentence, "2 partners") {
+	if r := checks(t, a.w, a.alice); !strings.Contains(r.Lines[1].Sentence, "of 2 in all; 2 partners") {
 		t.Fatalf("the honest report: %+v", r)
 	}
 }

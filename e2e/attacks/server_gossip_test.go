@@ -41,7 +41,14 @@ func TestLedgerIsForkedBetweenTwoPeople(t *testing.T) {
 			if len(both) != 2 {
 				t.Fatalf("%d checkpoints were kept", len(both))
 			}
-			shows(t, forked, id, "alice: hello", "! The server shows alice another ledger than you ("+string(c.why)+").")
+			file, err := forked.EvidenceFile() // two roots of one size convict the ledger before anybody
+			w.Must(err)
+			v, err := proof.VerifyEvidence(file, serverKeys(t, w).LedgerVKey())
+			w.Must(err)
+			if v.Convicted != (c.why == proof.OtherRoot) || len(v.Findings) != 1 {
+				t.Fatalf("the file comes to %+v", v)
+			}
+			shows(t, forked, id, "alice: hello", "! The server shows alice another ledger than you.")
 		})
 	}
 }
