@@ -134,7 +134,7 @@ func (c *Client) checkAll(ctx context.Context, r *Report) error {
 		r.add("history", "%s not in the ledger yet, and will be looked for again.", plural(uint64(waiting), "record is", "records are"))
 	}
 	r.doing = "keys"
-	chain, err := c.refreshChain(ctx, c.self.Account)
+	chain, err := c.checkOwnKeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -270,10 +270,14 @@ func (c *Client) checkLonger(ctx context.Context, ref chainRef) (uint64, error) 
 		if err != nil {
 			return 0, err
 		}
-		if after.N == before.N || tries == 10 { // records may be added while we look
+		if after.N > before.N && tries < 10 { // records may be added while we look
+			continue
+		}
+		if after.N == before.N {
 			return 0, c.alarm(chat.ConversationID{}, chat.Errorf(chat.Tampered, "the server left out record %d of your %s history with %s: the ledger holds it",
 				after.N, ref.chain, c.partnerName(ref.partner)), nil)
 		}
+		return 0, chat.Errorf(chat.Unavailable, "your %s history with %s grows faster than it can be read: try again", ref.chain, c.partnerName(ref.partner))
 	}
 }
 
@@ -488,7 +492,7 @@ func (c *Client) checkUnlogged(ctx context.Context, m proof.Map) (waiting int, e
 			if err := c.state.Update(func(tx StateTx) error { return tx.Delete(bucketUnlogged, hexName(u.Leaf[:])) }); err != nil {
 				return 0, err
 			}
-		case chat.Is(err, chat.Tampered):
+		case chat.Is(err, chat.Tampered), chat.Is(err, chat.Unavailable):
 			return 0, err
 		case m.At > u.Since+logDelay.Milliseconds():
 			return 0, c.alarm(chat.ConversationID{}, chat.Errorf(chat.Tampered, "the server keeps record %d of your %s history with %s out of the ledger", u.N, u.Chain, c.partnerName(u.Partner)), u.Leaf[:])

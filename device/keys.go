@@ -94,16 +94,37 @@ func (c *Client) keyAlarm(acc api.Account, err error) error {
 	return c.alarm(chat.ConversationID{}, err, canon.MustMarshal(append([][]byte{acc.Keys.Head, acc.Keys.Newest.Proof, acc.Keys.Next.Proof}, acc.Chain...)))
 }
 
+// checkOwnKeys makes sure that the map has this account's own key chain, all that this device knows of it and nothing more.
+func (c *Client) checkOwnKeys(ctx context.Context) (*keychain.Chain, error) {
+	acc, err := c.accountByID(ctx, c.self.Account)
+	if err != nil {
+		return nil, err
+	}
+	own, err := c.takeChain(ctx, acc) // what is new is told
+	if err != nil {
+		return nil, err
+	}
+	shown, err := keychain.Open(acc.Chain)
+	if err != nil {
+		return nil, err
+	}
+	proven, err := c.provenChain(ctx, acc, shown)
+	if err != nil && !errors.Is(err, errWaiting) {
+		return nil, err
+	}
+	if err != nil || proven.Version() < own.Version() {
+		return nil, chat.Errorf(chat.Unproven, "the ledger does not hold your newest keys: others are shown older ones of yours, or none")
+	}
+	return own, nil
+}
+
 // awaitKeys waits until the ledger holds all of this account's own key chain, so that friends take it. Where that does not come (a server
 // whose witnesses are away), friends take it later.
 func (c *Client) awaitKeys(ctx context.Context) error {
 	for until := c.now().Add(keyWait); ; {
-		acc, err := c.server.AccountByID(ctx, c.self.Account)
+		acc, err := c.accountByID(ctx, c.self.Account)
 		if err != nil {
 			return err
-		}
-		if acc.Account != c.self.Account {
-			return chat.Errorf(chat.Tampered, "the server answered with another person's keys")
 		}
 		chain, err := c.takeChain(ctx, acc)
 		waits := errors.Is(err, errWaiting) || err == nil && (acc.Keys.Index < 0 || acc.Keys.Version < chain.Version())

@@ -125,14 +125,19 @@ func (c *Client) chainOf(ctx context.Context, handle string) (*keychain.Chain, e
 
 // refreshChain is the newest key chain of an account that is known by its id.
 func (c *Client) refreshChain(ctx context.Context, id chat.AccountID) (*keychain.Chain, error) {
-	acc, err := c.server.AccountByID(ctx, id)
+	acc, err := c.accountByID(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if acc.Account != id {
-		return nil, chat.Errorf(chat.Tampered, "the server answered with another person's keys")
-	}
 	return c.takeChain(ctx, acc)
+}
+
+func (c *Client) accountByID(ctx context.Context, id chat.AccountID) (api.Account, error) {
+	acc, err := c.server.AccountByID(ctx, id)
+	if err == nil && acc.Account != id {
+		err = chat.Errorf(chat.Tampered, "the server answered with another person's keys")
+	}
+	return acc, err
 }
 
 // takeChain checks a key chain, as far as the ledger's map has it, and remembers it. A chain that does not continue the remembered one is
