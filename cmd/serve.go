@@ -61,7 +61,7 @@ Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 			if c.Registration, err = account.ParseRegistration(registration); err != nil {
 				return fmt.Errorf("%w: %v", errUsage, err)
 			}
-			if c.Policy, err = readPolicy(policy); err != nil {
+			if c.Policy, err = servedPolicy(policy); err != nil {
 				return err
 			}
 			if l := c.Limits; min(int64(l.MessagesPerSecond), int64(l.MessageBurst), l.BytesPerDay, int64(l.Conversations), int64(c.MaxFriends)) < 0 {
@@ -104,14 +104,11 @@ Metrics: curl --unix-socket DIR/admin.sock http://admin/metrics`,
 	return cmd
 }
 
-// readPolicy reads a witness policy; without a file there is none.
-func readPolicy(file string) (*proof.WitnessPolicy, error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := readBounded(file, proof.MaxPolicy)
-	if err != nil {
-		return nil, fmt.Errorf("--policy: %w", err)
+// servedPolicy reads the policy to serve under; nil where no file is named.
+func servedPolicy(file string) (*proof.WitnessPolicy, error) {
+	text, err := readPolicy(file)
+	if err != nil || text == nil {
+		return nil, err
 	}
 	p, err := proof.ParsePolicy(text)
 	if err != nil {

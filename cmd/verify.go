@@ -46,10 +46,10 @@ Exit code 0: it holds. 4: it does not, or it proves something else than --expect
 			if proof.IsEvidence(data) {
 				return verifyEvidence(c, asJSON, data, vkey)
 			}
-			if policy != "" {
-				if pins.Policy, err = readBounded(policy, proof.MaxPolicy); err != nil {
-					return err
-				}
+			if pins.Policy, err = readPolicy(policy); err != nil {
+				return err
+			}
+			if pins.Policy != nil {
 				if _, err := proof.ParsePolicy(pins.Policy); err != nil {
 					return err
 				}
