@@ -49,6 +49,18 @@ func (s snapshot) bundleHead(b *proof.Bundle) error {
 	if err != nil {
 		return err
 	}
+	policies, err := s.tree.tx.LedgerPolicies()
+	if err != nil {
+		return err
+	}
+	for _, p := range policies {
+		if len(p.Proof) == 0 {
+			break // logged, and not published yet
+		}
+		if err := b.PutPolicy(p.Leaf, p.Proof); err != nil {
+			return err
+		}
+	}
 	if err := b.PutCheckpoint(head.Checkpoint); err != nil {
 		return err
 	}
