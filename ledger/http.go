@@ -1,9 +1,12 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -40,8 +43,11 @@ func Handler(l *Ledger, fail func(http.ResponseWriter, *http.Request, error)) ht
 	return mux
 }
 
+// What caches may do (C2SP tlog-tiles): a tile, of whatever width, never changes; a checkpoint is asked for again each time, though its
+// ETag spares the body.
 const (
 	changing  = "no-store"
+	asked     = "no-cache"
 	immutable = "public, max-age=31536000, immutable"
 )
 
@@ -53,24 +59,32 @@ func answer(w http.ResponseWriter, contentType, cache string, body []byte) error
 	return nil
 }
 
+// answerTagged is answer for what a reader may hold already: HEAD, If-None-Match and ranges are answered as RFC 9110 says.
+func answerTagged(w http.ResponseWriter, r *http.Request, contentType, cache string, body []byte) error {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", cache)
+	h.Set("Access-Control-Allow-Origin", "*")
+	tag := sha256.Sum256(body)
+	h.Set("ETag", fmt.Sprintf("\"%x\"", tag[:16]))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	return nil
+}
+
 func (l *Ledger) serveCheckpoint(w http.ResponseWriter, r *http.Request) error {
 	signed, err := l.Checkpoint(r.Context())
 	if err != nil {
 		return err
 	}
-	return answer(w, "text/plain; charset=utf-8", changing, signed)
+	return answerTagged(w, r, "text/plain; charset=utf-8", asked, signed)
 }
 
 func (l *Ledger) serveTile(w http.ResponseWriter, r *http.Request) error {
-	data, full, err := l.Tile(r.Context(), "tile/"+r.PathValue("path"))
+	data, err := l.Tile(r.Context(), "tile/"+r.PathValue("path"))
 	if err != nil {
 		return err
 	}
-	cache := "public, max-age=60"
-	if full {
-		cache = immutable
-	}
-	return answer(w, "application/octet-stream", cache, data)
+	return answerTagged(w, r, "application/octet-stream", immutable, data)
 }
 
 func (l *Ledger) serveProof(w http.ResponseWriter, r *http.Request) error {

@@ -606,7 +606,7 @@ type tiles struct{ *Ledger }
 
 func (s tiles) ReadTiles(ctx context.Context, list []tlog.Tile) (data [][]byte, err error) {
 	for _, tile := range list {
-		d, _, err := s.Tile(ctx, torchwood.TilePath(tile))
+		d, err := s.Tile(ctx, torchwood.TilePath(tile))
 		if err != nil {
 			return nil, err
 		}
@@ -717,12 +717,12 @@ func TestTilesRefused(t *testing.T) {
 		"checkpoint":                     chat.Invalid,
 		"":                               chat.Invalid,
 	} {
-		if _, _, err := b.Tile(ctx, path); !chat.Is(err, kind) {
+		if _, err := b.Tile(ctx, path); !chat.Is(err, kind) {
 			t.Errorf("%q: %v", path, err)
 		}
 	}
 	for path, size := range map[string]int{"tile/0/001.p/47": 47 * 32, "tile/0/001.p/1": 32, "tile/0/000": 256 * 32, "tile/1/000.p/1": 32} {
-		if data, _, err := b.Tile(ctx, path); err != nil || len(data) != size {
+		if data, err := b.Tile(ctx, path); err != nil || len(data) != size {
 			t.Errorf("%q: %d bytes, %v", path, len(data), err)
 		}
 	}

@@ -49,7 +49,7 @@ func TestACheckpointIsNotedBeforeItIsShown(t *testing.T) {
 	b.grow(3)
 	ways := map[string]func() error{
 		"checkpoint":  func() error { _, err := l.Checkpoint(ctx); return err },
-		"tile":        func() error { _, _, err := l.Tile(ctx, "tile/0/000.p/1"); return err },
+		"tile":        func() error { _, err := l.Tile(ctx, "tile/0/000.p/1"); return err },
 		"consistency": func() error { _, err := l.Consistency(ctx, 1, 1); return err },
 		"records": func() error {
 			_, err := l.Records(ctx, proof.Place{Partner: "flimmer", Chain: proof.Access}, 1)

@@ -27,11 +27,11 @@ func (l *Ledger) Checkpoint(ctx context.Context) (signed []byte, err error) {
 
 // Tile is the tile at a path of C2SP tlog-tiles: tile/L/N[.p/W] or tile/entries/N[.p/W]. Whatever the log holds can be had, at every
 // width that it ever had, also while its checkpoint waits for witnesses: an auditor replays a tree before it signs it, and a tile says
-// nothing without a checkpoint. full says that it will never change.
-func (l *Ledger) Tile(ctx context.Context, path string) (data []byte, full bool, err error) {
+// nothing without a checkpoint. What was had once never changes.
+func (l *Ledger) Tile(ctx context.Context, path string) (data []byte, err error) {
 	tile, err := torchwood.ParseTilePath(path)
 	if err != nil {
-		return nil, false, chat.Errorf(chat.Invalid, "not a tile path")
+		return nil, chat.Errorf(chat.Invalid, "not a tile path")
 	}
 	err = l.readIntegrated(ctx, func(tx *store.Tx, s snapshot) error {
 		if !tileCovered(s.Size, tile) {
@@ -46,7 +46,7 @@ func (l *Ledger) Tile(ctx context.Context, path string) (data []byte, full bool,
 		}
 		return err
 	})
-	return data, tile.W == torchwood.TileWidth, err
+	return data, err
 }
 
 // readIntegrated is read at the newest tree that the log has, published or not.
