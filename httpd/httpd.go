@@ -50,6 +50,7 @@ type Config struct {
 
 	OAuth http.Handler // /oauth/ and its metadata under /.well-known/
 	Log   http.Handler // /log/
+	Pages http.Handler // /log, /log.json, /log/partners/: the log for people
 
 	Live func(ctx context.Context, ready func()) (*delivery.Stream, error) // the live connection: delivery.Service.Open
 
@@ -76,6 +77,11 @@ func New(c Config) http.Handler {
 	s.routesOAuth(mux)
 	if s.Log != nil {
 		mux.Handle("/log/", s.Log)
+	}
+	if s.Pages != nil {
+		mux.Handle("GET /log", s.Pages)
+		mux.Handle("GET /log.json", s.Pages)
+		mux.Handle("GET /log/partners/", s.Pages)
 	}
 	mux.Handle("/", s.open(notFound))
 	return s.recovered(s.secured(mux))
