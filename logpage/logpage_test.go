@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -249,7 +250,7 @@ func TestLinksProve(t *testing.T) {
 			w.no(leaf.UnmarshalText([]byte(l[1])))
 			r, text := w.gets("/log/proof/" + l[1])
 			index, _, err := proof.OpenInclusion(leaf, []byte(text), w.log())
-			if r.StatusCode != 200 || err != nil || numberText(index) != l[2] {
+			if r.StatusCode != 200 || err != nil || strconv.FormatInt(index, 10) != l[2] {
 				t.Errorf("%s, entry %s: %s, index %d, %v", page, l[2], r.Status, index, err)
 			}
 		}
