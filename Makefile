@@ -15,6 +15,7 @@ demo: build ## run the whole story: server, Alice, Bob and Flimmer as processes 
 test: tools check-format ## everything that must hold before a change lands
 	go vet ./...
 	go test -timeout 18m ./...
+	go -C e2e/tlogjudges vet . && go -C e2e/tlogjudges test -timeout 10m .
 	LETTERLOCK_TEST_STORE=postgres go test -timeout 10m ./delivery ./ledger ./inbox ./account ./oauth ./report ./server ./e2e/people
 	LETTERLOCK_TEST_STORE=unlucky go test -timeout 10m ./delivery ./ledger ./inbox ./account ./oauth ./report ./server ./e2e/people
 

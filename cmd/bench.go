@@ -38,7 +38,7 @@ processor time is given apart from the server's, since both share the machine.`,
 
 // scenarios are all measurements, in the order in which ` + "`bench all`" + ` makes them.
 func scenarios() []*scenario {
-	return []*scenario{sendScenario(), roomsScenario(), connectScenario(), idleScenario(), catchUpScenario(), growthScenario()}
+	return []*scenario{sendScenario(), roomsScenario(), connectScenario(), idleScenario(), catchUpScenario(), growthScenario(), ledgerScenario()}
 }
 
 // scenario is one measurement: what its flags are, and what it does with them.
@@ -49,6 +49,7 @@ type scenario struct {
 	quick func()                 // smaller ones
 	check func() error           // what is wrong with them
 	files func() int             // connections that generator and server hold
+	local bool                   // it measures in this process: no server is started
 	run   func(ctx context.Context, bed *bed) (benchResult, error)
 }
 
@@ -89,7 +90,11 @@ func (s *scenario) measure(cmd *cobra.Command, b *bed) (benchResult, error) {
 	if err := bench.NeedFiles(s.files()); err != nil {
 		return nil, err
 	}
-	stop, err := b.start(cmd)
+	start := b.start
+	if s.local {
+		start = b.settle
+	}
+	stop, err := start(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +163,18 @@ func (b *bed) start(cmd *cobra.Command) (stop func(), err error) {
 		b.process.Kill()
 		clear()
 	}, nil
+}
+
+// settle makes a folder that is removed afterwards, for what needs no server.
+func (b *bed) settle(cmd *cobra.Command) (stop func(), err error) {
+	b.progress = progressTo(cmd.ErrOrStderr())
+	if b.server != "" || b.database != "" || b.tls {
+		return nil, fmt.Errorf("%w: this is measured in one process on SQLite: leave out --server, --database and --tls", errUsage)
+	}
+	if b.place, err = os.MkdirTemp(b.dir, "letterlock-bench-"); err != nil {
+		return nil, chat.Wrap(chat.Invalid, err, "no folder for the database")
+	}
+	return func() { os.RemoveAll(b.place) }, nil
 }
 
 // prepare settles address, certificate and database of a server that is to be started.

@@ -195,3 +195,30 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		}
 	}
 }
+
+func TestLedger(t *testing.T) {
+	var r struct {
+		Steps []struct {
+			Entries  int64
+			Appended float64 `json:"appended_per_second"`
+			Provable float64 `json:"provable_per_second"`
+			MapBytes int     `json:"map_proof_bytes"`
+		}
+		Paced struct {
+			Records int
+			P50     float64 `json:"p50_ms"`
+			P99     float64 `json:"p99_ms"`
+		}
+		Messages struct {
+			Alone  float64 `json:"messages_per_second_alone"`
+			Beside float64 `json:"messages_per_second_beside"`
+		}
+	}
+	run(t, "ledger --upto 2000 --rate 50 --duration 200ms", &r)
+	if len(r.Steps) != 1 || r.Steps[0].Entries < 2000 || r.Steps[0].Appended <= 0 || r.Steps[0].Provable <= 0 || r.Steps[0].MapBytes == 0 || r.Steps[0].MapBytes > 1024 {
+		t.Errorf("%+v", r.Steps)
+	}
+	if r.Paced.Records != 10 || r.Paced.P50 <= 0 || r.Paced.P99 < r.Paced.P50 || r.Messages.Alone <= 0 || r.Messages.Beside <= 0 {
+		t.Errorf("%+v", r)
+	}
+}
