@@ -246,7 +246,7 @@ func benchAllCommand() *cobra.Command {
 		Use:   "all",
 		Short: "All measurements, one after another, with one table",
 		Long: `All measurements with their default sizes, each on a server of its own, and one table at the end. It takes
-about seven minutes on two cores, or half a minute with --quick, whose figures say little.`,
+about eight minutes on two cores, or half a minute with --quick, whose figures say little.`,
 		Example: `  letterlock bench all
   letterlock bench all --quick --json`,
 		Args: cobra.NoArgs,
