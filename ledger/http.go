@@ -47,7 +47,7 @@ func Handler(l *Ledger, fail func(http.ResponseWriter, *http.Request, error)) ht
 // ETag spares the body.
 const (
 	changing  = "no-store"
-	asked     = "no-cache"
+	recheck   = "no-cache"
 	immutable = "public, max-age=31536000, immutable"
 )
 
@@ -76,7 +76,7 @@ func (l *Ledger) serveCheckpoint(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerTagged(w, r, "text/plain; charset=utf-8", asked, signed)
+	return answerTagged(w, r, "text/plain; charset=utf-8", recheck, signed)
 }
 
 func (l *Ledger) serveTile(w http.ResponseWriter, r *http.Request) error {

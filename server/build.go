@@ -20,9 +20,7 @@ import (
 	"letterlock/httpd"
 	"letterlock/inbox"
 	"letterlock/ledger"
-	"letterlock/logpage"
 	"letterlock/oauth"
-	"letterlock/proof"
 	"letterlock/report"
 	"letterlock/store"
 )
@@ -64,6 +62,10 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	}
 	who := api.Server{Version: c.Version, Host: public.Host, PublicURL: public.String(), ServerKey: keys.ServerKey(),
 		LedgerVKey: keys.LedgerVKey(), VRFKey: keys.VRFKey()}
+	pages, err := logPages(c, public, keys, log)
+	if err != nil {
+		return nil, err
+	}
 	proofs := dpop.NewVerifier(c.Now)
 	accounts := account.New(account.Config{Server: who, Store: p.store, Ledger: log, Verifier: proofs, Now: c.Now, Rand: rand.Reader,
 		Registration: c.Registration, MaxFriends: c.MaxFriends})
@@ -88,15 +90,10 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 		}
 	})
 	p.jobs = append(p.jobs, publisher.Run, giveMemoryBack, permission.Run, p.delivery.RunSweep, hourly(c.Logger, "sessions", accounts.Sweep), hourly(c.Logger, "tokens", tokens.Sweep))
-	pages, err := logpage.Handler(logpage.Config{Source: publicEntries(log), Host: public.Host, PublicURL: public.String(), LedgerVKey: keys.LedgerVKey(),
-		ServerKey: keys.ServerKey(), Now: c.Now, Fail: httpd.Refuser(c.Logger)})
-	if err != nil {
-		return nil, err
-	}
 	p.handler = disk.health(httpd.New(httpd.Config{PublicURL: public.String(),
 		Accounts: accounts, Conversations: p.delivery, Permission: permission, Inbox: permission, Links: reports,
-		Sessions: accounts, Agents: tokens, OAuth: tokens.Handler(), Log: ledger.Handler(log, httpd.Refuser(c.Logger)), Pages: pages, Live: p.delivery.Open,
-		Logger: c.Logger, Now: c.Now, ExemptLoopback: c.ExemptLoopback}))
+		Sessions: accounts, Agents: tokens, OAuth: tokens.Handler(), Log: ledger.Handler(log, httpd.Refuser(c.Logger)), Live: p.delivery.Open,
+		Pages: pages, Logger: c.Logger, Now: c.Now, ExemptLoopback: c.ExemptLoopback}))
 	admin := http.NewServeMux()
 	p.metrics.routes(admin)
 	httpd.RouteAdmin(admin, permission, c.Logger)
@@ -104,21 +101,6 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	p.adminHandler = disk.health(admin)
 	return p, nil
 }
-
-// publicEntries gives the pages what they show.
-func publicEntries(log *ledger.Ledger) logpage.Source {
-	return func(ctx context.Context, from uint64) (*proof.Head, []logpage.Entry, error) {
-		head, list, err := log.PublicEntries(ctx, from, pageEntries)
-		entries := make([]logpage.Entry, len(list))
-		for i, e := range list {
-			entries[i] = logpage.Entry{Index: e.Index, Leaf: e.Leaf}
-		}
-		return head, entries, err
-	}
-}
-
-// pageEntries is how many public entries the pages read at a time.
-const pageEntries = 200
 
 // lostDatabase refuses to begin an empty database where a ledger was published.
 func lostDatabase(dir string) error {
