@@ -136,7 +136,7 @@ func TestPublishedUnderAQuorum(t *testing.T) {
 	if _, _, err := b.Inclusion(ctx, hash); !chat.Is(err, chat.NotFound) {
 		t.Fatal(err)
 	}
-	if _, _, err := b.Tile(ctx, fmt.Sprintf("tile/0/000.p/%d", b.integrated().Size)); !chat.Is(err, chat.NotFound) {
+	if _, err := b.Tile(ctx, fmt.Sprintf("tile/0/000.p/%d", b.integrated().Size)); !chat.Is(err, chat.NotFound) {
 		t.Fatalf("a tile of what is not published: %v", err)
 	}
 	two.away.Store(false)
