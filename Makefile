@@ -3,7 +3,10 @@
 BIN := bin/letterlock
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: build demo test tools check-format soak mutants bench peers fixture fuzz clean
+# What a release holds, in the order of SHA256SUMS; contrib/build.sh knows how each is built.
+RELEASED := letterlock-linux-amd64
+
+.PHONY: build demo test tools check-format soak mutants bench peers fixture fuzz release reproduce clean
 
 build: ## build the one binary
 	@mkdir -p bin
@@ -52,5 +55,14 @@ fixture: build ## leave a data folder of this version for later ones to open (ma
 fuzz: ## ten seconds for each parser of outside bytes
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$p || exit 1; done; done
 
+release: ## the files of VERSION and their hashes, in dist/
+	@test -n "$(VERSION)" || { echo "make release VERSION=v1.0.0" >&2; exit 1; }
+	@rm -rf dist && mkdir dist
+	@for name in $(RELEASED); do contrib/build.sh $$name "$(VERSION)" . dist/$$name || exit 1; done
+	@cd dist && sha256sum $(RELEASED) | tee SHA256SUMS
+
+reproduce: ## build what a release holds twice, in two places; one hash or an error (VERSION=v1.0.0: as that release)
+	@contrib/reproduce.sh "$(or $(VERSION),unreleased)" $(RELEASED)
+
 clean:
-	rm -rf bin
+	rm -rf bin dist

@@ -122,6 +122,30 @@ type AccountAdmin interface {
 	RevokeInvite(ctx context.Context, id string) error                       // POST /admin/v1/invites/{id}/revoke
 }
 
+// NewRelease is a file that the project gave out.
+type NewRelease struct {
+	Name    string `json:"name"`    // of the file: letterlock-linux-amd64
+	Version string `json:"version"` // v1.2.0
+	SHA256  []byte `json:"sha256"`
+}
+
+// Release is a release on record.
+type Release struct {
+	Leaf  []byte `json:"leaf"`  // proof.Release
+	Index int64  `json:"index"` // in the ledger; -1: it waits for it
+}
+
+// ReleaseList answers with every release on record.
+type ReleaseList struct {
+	Releases []Release `json:"releases"`
+}
+
+// ReleaseAdmin is what the operator puts on record about the program itself.
+type ReleaseAdmin interface {
+	AddRelease(ctx context.Context, r NewRelease) (Release, error) // POST /admin/v1/releases
+	ListReleases(ctx context.Context) (ReleaseList, error)         // GET  /admin/v1/releases, and GET /log/releases for everybody
+}
+
 // Status says how the server's durable work stands.
 type Status struct {
 	Host       string `json:"host"`

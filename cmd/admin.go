@@ -44,7 +44,7 @@ agreements is public: it stands in the ledger. What is decided about people is n
 	c.PersistentFlags().StringVar(&f.data, "data", os.Getenv("LETTERLOCK_DATA"), "the server's data folder (LETTERLOCK_DATA)")
 	c.PersistentFlags().BoolVar(&f.json, "json", false, "answer in JSON")
 	c.MarkPersistentFlagDirname("data")
-	c.AddCommand(f.partnerCommand(), f.agreementCommand(), f.reportCommand(), f.inviteCommand(), f.accountCommand(), f.statusCommand(), f.compactCommand())
+	c.AddCommand(f.partnerCommand(), f.agreementCommand(), f.reportCommand(), f.inviteCommand(), f.accountCommand(), f.releaseCommand(), f.statusCommand(), f.compactCommand())
 	return c
 }
 

@@ -125,5 +125,5 @@ func groups(c *cobra.Command) {
 
 // commands are all commands, in the order of the help.
 func commands() []*cobra.Command {
-	return []*cobra.Command{serveCommand(), demoCommand(), clientCommand(), agentCommand(), adminCommand(), verifyCommand(), witnessCommand(), auditCommand(), checkCommand(), backupCommand(), restoreCommand(), migrateCommand(), healthCommand(), benchCommand()}
+	return []*cobra.Command{serveCommand(), demoCommand(), clientCommand(), agentCommand(), adminCommand(), verifyCommand(), witnessCommand(), auditCommand(), checkCommand(), backupCommand(), restoreCommand(), migrateCommand(), healthCommand(), benchCommand(), versionCommand()}
 }

@@ -69,7 +69,7 @@ Exit code 0: it holds. 4: it does not, or it proves something else than --expect
 	c.Flags().StringVar(&vkey, "ledger-key", "", "the ledger's key, from a source you trust")
 	c.Flags().StringVar(&policy, "policy", "", "file with the witness policy, from a source you trust")
 	told.flags(c)
-	return c
+	return orBinary(c, &asJSON, &vkey)
 }
 
 // telling is how a verdict is to be told, and what it should be.

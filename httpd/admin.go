@@ -44,6 +44,13 @@ func RouteAccountAdmin(mux *http.ServeMux, a api.AccountAdmin, log *slog.Logger)
 	route("POST /admin/v1/invites/{id}/revoke", do(func(r *http.Request) error { return a.RevokeInvite(r.Context(), r.PathValue("id")) }))
 }
 
+// RouteReleases serves api.ReleaseAdmin, on the admin socket alone like RouteAdmin.
+func RouteReleases(mux *http.ServeMux, a api.ReleaseAdmin, log *slog.Logger) {
+	s := &server{Config: Config{Logger: log}}
+	mux.Handle("POST /admin/v1/releases", s.recovered(s.open(call(maxSmallBody, a.AddRelease))))
+	mux.Handle("GET /admin/v1/releases", s.recovered(s.open(get(func(r *http.Request) (api.ReleaseList, error) { return a.ListReleases(r.Context()) }))))
+}
+
 // about serves a call that takes JSON about who is named in the path and answers 204.
 func about[In any](limit int64, f func(context.Context, string, In) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {

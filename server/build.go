@@ -98,6 +98,7 @@ func build(ctx context.Context, c Config, public *url.URL) (_ *parts, err error)
 	p.metrics.routes(admin)
 	httpd.RouteAdmin(admin, permission, c.Logger)
 	httpd.RouteAccountAdmin(admin, accounts, c.Logger)
+	httpd.RouteReleases(admin, log, c.Logger)
 	p.adminHandler = disk.health(admin)
 	return p, nil
 }
