@@ -289,7 +289,7 @@ func verifyBinary(ctx context.Context, file, url, vkey string) (v binaryVerdict,
 	v.releaseSaid = releaseSaid{leaf.Name, leaf.Version, hex.EncodeToString(hash[:]), -1}
 	v.Index, _, err = log.Prove(ctx, d, proof.LeafHash(leaf.Bytes()), 0)
 	if err != nil {
-		return v, chat.Wrap(chat.Unproven, err, "%s says that this file is %s %s, and cannot prove it", v.Host, leaf.Name, leaf.Version)
+		return v, chat.Wrap(chat.Unproven, err, "the server says that this file is %s %s, and cannot prove it by the ledger of %s", leaf.Name, leaf.Version, v.Host)
 	}
 	v.Size = log.Checkpoint().Size
 	return v, nil

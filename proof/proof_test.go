@@ -384,3 +384,20 @@ func TestCheckpointsRefused(t *testing.T) {
 		t.Errorf("an empty tree: %v", err)
 	}
 }
+
+// TestLeavesBeginAlike: whatever its fields are called, a leaf begins with version and type, and comes back as it was.
+func TestLeavesBeginAlike(t *testing.T) {
+	for _, leaf := range []Leaf{
+		&Agreement{Countersigned: []byte{1}}, &Personal{}, &Report{Partner: "flimmer"}, &PartnerEnd{Partner: "flimmer", Cause: CauseEnded},
+		&MapRoot{Covers: 1}, &KeyEntry{}, &Release{Name: "letterlock", Version: "v1"}, &Policy{Text: "quorum none"},
+	} {
+		data := leaf.Bytes()
+		if data[1] != version || Type(data[2]) != leaf.Type() {
+			t.Errorf("type %d begins with %x", leaf.Type(), data[:3])
+		}
+		again, err := ParseLeaf(data)
+		if err != nil || string(again.Bytes()) != string(data) {
+			t.Errorf("type %d: %+v, %v", leaf.Type(), again, err)
+		}
+	}
+}
