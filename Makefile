@@ -58,11 +58,11 @@ fuzz: ## ten seconds for each parser of outside bytes
 release: ## the files of VERSION and their hashes, in dist/
 	@test -n "$(VERSION)" || { echo "make release VERSION=v1.0.0" >&2; exit 1; }
 	@rm -rf dist && mkdir dist
-	@for name in $(RELEASED); do contrib/build.sh $$name "$(VERSION)" . dist/$$name || exit 1; done
+	@for name in $(RELEASED); do sh contrib/build.sh $$name "$(VERSION)" . dist/$$name || exit 1; done
 	@cd dist && sha256sum $(RELEASED) | tee SHA256SUMS
 
 reproduce: ## build what a release holds twice, in two places; one hash or an error (VERSION=v1.0.0: as that release)
-	@contrib/reproduce.sh "$(or $(VERSION),unreleased)" $(RELEASED)
+	@sh contrib/reproduce.sh "$(or $(VERSION),unreleased)" $(RELEASED)
 
 clean:
 	rm -rf bin dist

@@ -15,7 +15,7 @@ done
 find "$copy" -exec touch -h -d '2001-02-03 04:05:06' {} +
 build() { # COPY TIMEZONE NAME
 	test "${CACHE:-}" = shared || export GOCACHE="$1.cache"
-	TZ=$2 "$1/contrib/build.sh" "$3" "$version" "$1" "$1.$3"
+	TZ=$2 sh "$1/contrib/build.sh" "$3" "$version" "$1" "$1.$3"
 	sha256sum <"$1.$3" | cut -d' ' -f1
 }
 for name in "$@"; do

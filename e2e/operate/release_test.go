@@ -21,7 +21,7 @@ import (
 func TestReproducible(t *testing.T) {
 	build := func(script string, args ...string) string {
 		t.Helper()
-		cmd := exec.Command(script, args...)
+		cmd := exec.Command("sh", append([]string{script}, args...)...)
 		cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CACHE=shared")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
