@@ -143,7 +143,7 @@ type ReleaseList struct {
 // ReleaseAdmin is what the operator puts on record about the program itself.
 type ReleaseAdmin interface {
 	AddRelease(ctx context.Context, r NewRelease) (Release, error) // POST /admin/v1/releases
-	ListReleases(ctx context.Context) (ReleaseList, error)         // GET  /admin/v1/releases, and GET /log/releases for everybody
+	ListReleases(ctx context.Context) (ReleaseList, error)         // GET  /admin/v1/releases
 }
 
 // Status says how the server's durable work stands.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 
 	"letterlock/api"
 	"letterlock/api/httpclient"
@@ -250,7 +251,7 @@ func (v binaryVerdict) print(w io.Writer) {
 	}
 }
 
-// verifyBinary finds the file's hash among the releases of a server and proves its entry against a checkpoint that the ledger signed.
+// verifyBinary looks for the file's hash among the releases in the ledger of a server.
 func verifyBinary(ctx context.Context, file, url, vkey string) (v binaryVerdict, err error) {
 	if file == "self" {
 		if file, err = os.Executable(); err != nil {
@@ -273,25 +274,20 @@ func verifyBinary(ctx context.Context, file, url, vkey string) (v binaryVerdict,
 	if vkey == "" {
 		v.vkey = who.LedgerVKey
 	}
-	log, err := proof.NewLog(v.vkey)
+	key, err := note.NewVerifier(v.vkey)
 	if err != nil {
-		return v, err
+		return v, chat.Wrap(chat.Invalid, err, "the ledger's key is malformed")
 	}
-	name, _, _ := strings.Cut(v.vkey, "+")
-	v.Host = strings.TrimSuffix(name, proof.Origin(""))
-	leaf, err := findRelease(ctx, d, hash)
+	v.Host = strings.TrimSuffix(key.Name(), proof.Origin(""))
+	leaf, index, size, err := findRelease(ctx, d, key, hash)
 	if err != nil {
 		return v, err
 	}
 	if leaf == nil {
-		return v, chat.Errorf(chat.Unproven, "%s has no release of this file in its ledger: its SHA-256 is %x", v.Host, hash)
+		return v, chat.Errorf(chat.Unproven, "none of the releases in the ledger of %s is this file, whose SHA-256 is %x", v.Host, hash)
 	}
-	v.releaseSaid = releaseSaid{leaf.Name, leaf.Version, hex.EncodeToString(hash[:]), -1}
-	v.Index, _, err = log.Prove(ctx, d, proof.LeafHash(leaf.Bytes()), 0)
-	if err != nil {
-		return v, chat.Wrap(chat.Unproven, err, "the server says that this file is %s %s, and cannot prove it by the ledger of %s", leaf.Name, leaf.Version, v.Host)
-	}
-	v.Size = log.Checkpoint().Size
+	v.releaseSaid = releaseSaid{leaf.Name, leaf.Version, hex.EncodeToString(hash[:]), index}
+	v.Size = size
 	return v, nil
 }
 
@@ -304,20 +300,46 @@ func stranger(url string) (*httpclient.Device, error) {
 	return httpclient.NewDevice(httpclient.Options{BaseURL: url, Now: time.Now, Rand: rand.Reader}, key, api.SignIn{}, "")
 }
 
-// findRelease looks for a hash in what the server lists; nil: it is not there. That a listed one is in the ledger is still to be proven.
-func findRelease(ctx context.Context, d *httpclient.Device, hash [32]byte) (*proof.Release, error) {
-	list, err := d.Releases(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range list.Releases {
-		leaf, err := parseRelease(r.Leaf)
+// findRelease goes through the public entries of the ledger, each proven by its map, for a release with a hash; nil: among all of them there
+// is none. index is where it stands, size that of the ledger.
+func findRelease(ctx context.Context, d *httpclient.Device, key note.Verifier, hash [32]byte) (_ *proof.Release, index, size int64, err error) {
+	for k := uint64(0); ; {
+		page, err := d.PublicEntries(ctx, k)
 		if err != nil {
-			return nil, err
+			return nil, 0, 0, err
 		}
-		if leaf.SHA256 == hash {
-			return leaf, nil
+		m, err := openPublic(page, key, k)
+		if err != nil {
+			return nil, 0, 0, chat.Wrap(chat.Unproven, err, "the server does not prove what its ledger holds")
+		}
+		for _, e := range page.Entries {
+			if leaf, err := parseRelease(e.Leaf); err == nil && leaf.SHA256 == hash {
+				return leaf, e.Index, m.Checkpoint.Size, nil
+			}
+		}
+		k += uint64(len(page.Entries))
+		if k >= m.Public {
+			return nil, 0, m.Checkpoint.Size, nil
+		}
+		if len(page.Entries) == 0 {
+			return nil, 0, 0, chat.Errorf(chat.Unproven, "the server shows %d of the %d public entries that its ledger has", k, m.Public)
 		}
 	}
-	return nil, nil
+}
+
+// openPublic checks a page of public entries from number k on against the map root that came with it.
+func openPublic(page api.PublicEntries, key note.Verifier, k uint64) (m proof.Map, err error) {
+	head, err := proof.ParseHead(page.Head)
+	if err != nil {
+		return m, err
+	}
+	if m, err = head.Open(key); err != nil {
+		return m, err
+	}
+	for i, e := range page.Entries {
+		if err := m.Has(proof.PublicLabel(k+uint64(i)), proof.LeafHash(e.Leaf), e.Index, e.Proof); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
 }

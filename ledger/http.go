@@ -40,7 +40,6 @@ func Handler(l *Ledger, fail func(http.ResponseWriter, *http.Request, error)) ht
 	handle("GET /log/map/{label}", l.serveMap)
 	handle("GET /log/public", l.servePublic)
 	handle("GET /log/policies", l.servePolicies)
-	handle("GET /log/releases", l.serveReleases)
 	return mux
 }
 
@@ -165,18 +164,6 @@ func (l *Ledger) servePublic(w http.ResponseWriter, r *http.Request) error {
 
 func answerJSON(w http.ResponseWriter, v any) error {
 	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return answer(w, "application/json", changing, body)
-}
-
-func (l *Ledger) serveReleases(w http.ResponseWriter, r *http.Request) error {
-	list, err := l.ListReleases(r.Context())
-	if err != nil {
-		return err
-	}
-	body, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}

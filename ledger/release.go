@@ -22,7 +22,11 @@ func (l *Ledger) AddRelease(ctx context.Context, r api.NewRelease) (out api.Rele
 	leaf := &proof.Release{Name: r.Name, Version: r.Version, SHA256: [32]byte(r.SHA256)}
 	var hash proof.Hash
 	err = l.store.Update(ctx, func(tx *store.Tx) error {
-		list, err := releases(tx)
+		s, err := l.snapshot(tx)
+		if err != nil {
+			return err
+		}
+		list, err := releases(tx, s)
 		if err != nil {
 			return err
 		}
@@ -58,11 +62,8 @@ func (l *Ledger) AddRelease(ctx context.Context, r api.NewRelease) (out api.Rele
 func (l *Ledger) ListReleases(ctx context.Context) (out api.ReleaseList, err error) {
 	out.Releases = []api.Release{}
 	return out, l.read(ctx, func(tx *store.Tx, s snapshot) error {
-		list, err := releases(tx)
+		list, err := releases(tx, s)
 		for _, r := range list {
-			if r.index >= s.Size {
-				r.index = -1
-			}
 			out.Releases = append(out.Releases, api.Release{Leaf: r.Bytes(), Index: r.index})
 		}
 		return err
@@ -75,20 +76,41 @@ type release struct {
 	index int64 // -1: it waits
 }
 
-// releases reads every release of log and outbox.
-func releases(tx *store.Tx) (list []release, err error) {
-	rows, err := tx.LedgerLeavesLike((&proof.Release{}).Bytes()[:3])
+// releases reads every release of the log, by the numbers of its public entries, and of the outbox.
+func releases(tx *store.Tx, s snapshot) (list []release, err error) {
+	root, err := s.root()
 	if err != nil {
 		return nil, err
 	}
+	var rows []store.LedgerLeaf
+	for k := range root.Public {
+		label := proof.PublicLabel(k)
+		row, err := tx.LedgerLeafByDeed(label[:])
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	waiting, err := tx.LedgerOutboxSize()
+	if err != nil {
+		return nil, err
+	}
+	queued, err := tx.LedgerOutbox(int(waiting))
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range queued {
+		rows = append(rows, store.LedgerLeaf{Index: -1, Leaf: q.Leaf})
+	}
 	for _, row := range rows {
+		if proof.TypeOf(row.Leaf) != proof.TypeRelease {
+			continue
+		}
 		leaf, err := proof.ParseLeaf(row.Leaf)
 		if err != nil {
 			return nil, err
 		}
-		if r, ok := leaf.(*proof.Release); ok {
-			list = append(list, release{r, row.Index})
-		}
+		list = append(list, release{leaf.(*proof.Release), row.Index})
 	}
 	return list, nil
 }

@@ -260,20 +260,6 @@ func (tx *Tx) RenameLedgerDeed(index int64, deed []byte) error {
 	return tx.change(`UPDATE ledger_leaves SET deed = $1 WHERE idx = $2`, deed, index)
 }
 
-// LedgerLeavesLike reads the entries of the log that begin with the bytes given, and after them (with index -1) those of the outbox. It
-// looks at every entry: for what is asked rarely.
-func (tx *Tx) LedgerLeavesLike(prefix []byte) (leaves []LedgerLeaf, err error) {
-	err = tx.list(func(scan func(...any) error) error {
-		l := LedgerLeaf{Index: -1}
-		err := scan(&l.Index, &l.Leaf)
-		leaves = append(leaves, l)
-		return err
-	}, `SELECT idx, leaf FROM ledger_leaves WHERE substr(leaf, 1, $1) = $2 UNION ALL
-	    SELECT -1, leaf FROM ledger_outbox WHERE substr(leaf, 1, $1) = $2`, len(prefix), prefix)
-	slices.SortFunc(leaves, func(a, b LedgerLeaf) int { return cmp.Compare(uint64(a.Index), uint64(b.Index)) })
-	return leaves, err
-}
-
 // LedgerTile reads the hashes of a tile of height 8: up to 256 of 32 bytes.
 func (tx *Tx) LedgerTile(level int, n int64) ([]byte, error) {
 	var data []byte

@@ -282,12 +282,6 @@ func (d *Device) PublicEntries(ctx context.Context, from uint64) (out api.Public
 	return out, err
 }
 
-// Releases fetches the releases that the log has on record.
-func (d *Device) Releases(ctx context.Context) (out api.ReleaseList, err error) {
-	err = d.do(ctx, call{method: http.MethodGet, path: "/log/releases", out: &out, open: true})
-	return out, err
-}
-
 // Policies fetches the witness policies that were ever in force, oldest first.
 func (d *Device) Policies(ctx context.Context) (out []api.Handoff, err error) {
 	err = d.do(ctx, call{method: http.MethodGet, path: "/log/policies", out: &out, open: true})

@@ -56,7 +56,7 @@ func TestReleases(t *testing.T) {
 		}
 	}
 	host := strings.TrimPrefix(s.url, "http://")
-	verify(4, host+" has no release of this file in its ledger", "--binary", "self", "--server", s.url)
+	verify(4, "none of the releases in the ledger of "+host+" is this file", "--binary", "self", "--server", s.url)
 	var added struct{ Index int64 }
 	must(t, json.Unmarshal([]byte(s.admin("release", "add", binary, "--version", "v1.0.0", "--name", "letterlock-linux-amd64", "--json")), &added))
 	if added.Index < 1 {
@@ -79,9 +79,9 @@ func TestReleases(t *testing.T) {
 		t.Errorf("with the ledger's key: %d %s", code, out)
 	}
 	other, _ := newSite(t, nil, nil, nil)
-	verify(4, "has no release", "--binary", binary, "--server", other.url)
+	verify(4, "none of the releases", "--binary", binary, "--server", other.url)
 	other.admin("release", "add", binary, "--version", "v1.0.0")
-	verify(4, "cannot prove it by the ledger of "+host, "--binary", binary, "--server", other.url, "--ledger-key", server.LedgerVKey)
+	verify(4, "the checkpoint is not signed by the ledger", "--binary", binary, "--server", other.url, "--ledger-key", server.LedgerVKey)
 
 	// One flipped byte is another program.
 	data, err := os.ReadFile(binary)
@@ -89,7 +89,7 @@ func TestReleases(t *testing.T) {
 	data[len(data)/2] ^= 1
 	changed := filepath.Join(s.dir, "changed")
 	must(t, os.WriteFile(changed, data, 0o700))
-	verify(4, "has no release of this file", "--binary", changed, "--server", s.url)
+	verify(4, "none of the releases", "--binary", changed, "--server", s.url)
 	if code, out := s.try("admin", "--data", "server", "release", "add", changed, "--version", "v1.0.0", "--name", "letterlock-linux-amd64"); code != 1 || !strings.Contains(out, "it gets a new version") {
 		t.Errorf("another file under a version that stands: %d %s", code, out)
 	}
@@ -98,38 +98,52 @@ func TestReleases(t *testing.T) {
 	verify(5, "", "--binary", changed, "--server", "http://127.0.0.1:1")
 }
 
-// TestReleaseNeverLogged: a server lists a release that its ledger does not hold.
+// TestReleaseNeverLogged: a server shows a release that its ledger does not hold, in the place of another entry, at the end, or by leaving
+// out what stands there.
 func TestReleaseNeverLogged(t *testing.T) {
 	s, _ := newSite(t, nil, nil, nil)
-	listed := httptest.NewServer(rewritten(t, s.url, func(list *api.ReleaseList) {
-		hash, err := exec.Command("sha256sum", binary).Output()
-		must(t, err)
-		leaf := proof.Release{Name: "letterlock-linux-amd64", Version: "v1.0.0"}
-		for i := range leaf.SHA256 {
-			leaf.SHA256[i] = unhex(hash[2*i])<<4 | unhex(hash[2*i+1])
+	other := filepath.Join(s.dir, "other")
+	must(t, os.WriteFile(other, []byte("another file"), 0o600))
+	s.admin("release", "add", other, "--version", "v1.0.0")
+	hash, err := exec.Command("sha256sum", binary).Output()
+	must(t, err)
+	forged := proof.Release{Name: "letterlock-linux-amd64", Version: "v1.0.0"}
+	for i := range forged.SHA256 {
+		forged.SHA256[i] = unhex(hash[2*i])<<4 | unhex(hash[2*i+1])
+	}
+	for lie, c := range map[string]struct {
+		file   string
+		change func(*api.PublicEntries)
+		words  string
+	}{
+		"in the place of another": {binary, func(p *api.PublicEntries) { p.Entries[0].Leaf = forged.Bytes() }, "the map holds another entry under this label"},
+		"at the end": {binary, func(p *api.PublicEntries) {
+			p.Entries = append(p.Entries, api.PublicEntry{Index: 9, Leaf: forged.Bytes(), Proof: p.Entries[0].Proof})
+		}, "the server does not prove what its ledger holds"},
+		"left out": {other, func(p *api.PublicEntries) { p.Entries = nil }, "the server shows 0 of the 1 public entries"},
+		"honest":   {binary, func(*api.PublicEntries) {}, "none of the releases"},
+	} {
+		listed := httptest.NewServer(rewritten(t, s.url, c.change))
+		code, out := s.try("verify", "--binary", c.file, "--server", listed.URL)
+		if listed.Close(); code != 4 || !strings.Contains(out, c.words) {
+			t.Errorf("%s: %d, want 4 and %q: %s", lie, code, c.words, out)
 		}
-		list.Releases = []api.Release{{Leaf: leaf.Bytes(), Index: 3}}
-	}))
-	defer listed.Close()
-	code, out := s.try("verify", "--binary", binary, "--server", listed.URL)
-	if code != 4 || !strings.Contains(out, "the server says that this file is letterlock-linux-amd64 v1.0.0, and cannot prove it by the ledger") {
-		t.Errorf("%d %s", code, out)
 	}
 }
 
 func unhex(c byte) byte { return byte(strings.IndexByte("0123456789abcdef", c)) }
 
-// rewritten passes everything on to a server, and changes what it lists as released.
-func rewritten(t *testing.T, to string, change func(*api.ReleaseList)) http.Handler {
+// rewritten passes everything on to a server, and changes what it says of its public entries.
+func rewritten(t *testing.T, to string, change func(*api.PublicEntries)) http.Handler {
 	t.Helper()
 	target, err := url.Parse(to)
 	must(t, err)
 	p := httputil.NewSingleHostReverseProxy(target)
 	p.ModifyResponse = func(r *http.Response) error {
-		if r.Request.URL.Path != "/log/releases" {
+		if r.Request.URL.Path != "/log/public" {
 			return nil
 		}
-		var list api.ReleaseList
+		var list api.PublicEntries
 		if err := json.NewDecoder(r.Body).Decode(&list); err != nil {
 			return err
 		}
