@@ -59,6 +59,20 @@ type RecordQuery struct {
 	Limit   int    `json:"limit"`
 }
 
+// EraseRecords asks that the contents of the caller's records with a partner be deleted: in each chain those before the number given.
+type EraseRecords struct {
+	Partner string `json:"partner"`
+	Control uint64 `json:"control"`
+	Access  uint64 `json:"access"`
+}
+
+// ErasedRecords says what was deleted. Records of a permission that still stands are kept.
+type ErasedRecords struct {
+	Erased   int            `json:"erased"`
+	Kept     int            `json:"kept"`
+	Standing []chat.GrantID `json:"standing"` // the permissions that the kept ones are about
+}
+
 // GrantStatus is one grant of the caller's account.
 type GrantStatus struct {
 	Grant  chat.GrantID `json:"grant"`
@@ -88,6 +102,7 @@ type Permission interface {
 	Records(ctx context.Context, q RecordQuery) (RecordList, error)         // GET  /v1/records?partner=&chain=&from=&limit=
 	// Completeness proves that the caller's chains have no further record.
 	Completeness(ctx context.Context, r Completeness) (CompletenessProof, error) // POST /v1/completeness
+	EraseRecords(ctx context.Context, r EraseRecords) (ErasedRecords, error)     // POST /v1/records/erase
 	// Bundle is everything a stranger needs to check the caller's history with a partner offline, or the keys alone if none is named (proof.Bundle).
 	Bundle(ctx context.Context, partner string) ([]byte, error) // GET  /v1/bundle?partner=
 }

@@ -19,7 +19,7 @@ import (
 func (f *clientFlags) permissionCommands() []*cobra.Command {
 	return []*cobra.Command{
 		f.partnersCommand(), f.authorizeCommand(), f.grantsCommand(), f.revokeCommand(), f.narrowCommand(), f.historyCommand(),
-		f.proofCommand(), f.appsCommand(), f.checkCommand(),
+		f.proofCommand(), f.eraseCommand(), f.appsCommand(), f.checkCommand(),
 	}
 }
 

@@ -34,6 +34,7 @@ func (s *server) routesPermission(mux *http.ServeMux) {
 	mux.Handle("GET /v1/grants", s.authenticated(get(func(r *http.Request) (api.GrantList, error) { return p.ListGrants(r.Context()) })))
 	mux.Handle("GET /v1/records", s.authenticated(get(s.records)))
 	mux.Handle("POST /v1/completeness", s.authenticated(call(maxCompletenessBody, p.Completeness)))
+	mux.Handle("POST /v1/records/erase", s.authenticated(call(maxSmallBody, p.EraseRecords)))
 	mux.Handle("GET /v1/bundle", s.authenticated(s.bundle))
 }
 

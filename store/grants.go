@@ -213,6 +213,11 @@ func (tx *Tx) ChangeGrant(g Grant) error {
 		int64(g.Actions), g.State, g.Reason, g.Changed, int64(g.Leaf), int64(g.JoinedSeq), g.Posted, g.PostsUntil, g.LinksUntil, g.Account[:], g.ID[:])
 }
 
+// EraseGrant forgets what was signed of a grant. That it was, and how it ended, stays.
+func (tx *Tx) EraseGrant(a chat.AccountID, id chat.GrantID) error {
+	return tx.change(`UPDATE grants SET signed = $1 WHERE account = $2 AND grant_id = $3`, []byte{}, a[:], id[:])
+}
+
 // GrantOf reads an account's grant.
 func (tx *Tx) GrantOf(a chat.AccountID, id chat.GrantID) (Grant, error) {
 	return scanGrant(func(dst ...any) error {
@@ -375,6 +380,12 @@ func (tx *Tx) AccessOpens(c chat.ConversationID, g chat.GrantID, period int64) (
 		return err
 	}, `SELECT account, n, disclosure, promise FROM access_opens WHERE conversation = $1 AND grant_id = $2 AND period = $3 ORDER BY n`,
 		c[:], g[:], period)
+}
+
+// EraseAccessOpen deletes the open record of one person; one that is not there is no error.
+func (tx *Tx) EraseAccessOpen(c chat.ConversationID, g chat.GrantID, period int64, a chat.AccountID) error {
+	_, err := tx.exec(`DELETE FROM access_opens WHERE conversation = $1 AND grant_id = $2 AND period = $3 AND account = $4`, c[:], g[:], period, a[:])
+	return err
 }
 
 // SetFriendHandle gives a friend the handle fresh for this account and partner, unless there is one; then that one stays.

@@ -111,6 +111,9 @@ func (b *backend) Records(_ context.Context, q api.RecordQuery) (api.RecordList,
 func (b *backend) Completeness(_ context.Context, r api.Completeness) (api.CompletenessProof, error) {
 	return note[api.CompletenessProof](b, "completeness", r)
 }
+func (b *backend) EraseRecords(_ context.Context, r api.EraseRecords) (api.ErasedRecords, error) {
+	return note[api.ErasedRecords](b, "erase", r)
+}
 func (b *backend) Bundle(_ context.Context, partner string) ([]byte, error) {
 	return note[[]byte](b, "bundle", partner)
 }
@@ -255,6 +258,9 @@ func TestEveryCallArrives(t *testing.T) {
 	ends := api.Completeness{Chains: []api.ChainEnd{{Partner: "flimmer", Chain: "access", Next: 3}}}
 	_, err = d.Completeness(ctx, ends)
 	call(line("completeness", ends), err)
+	erase := api.EraseRecords{Partner: "flimmer", Control: 1, Access: 2}
+	_, err = d.EraseRecords(ctx, erase)
+	call(line("erase", erase), err)
 
 	_, err = a.Grant(ctx)
 	call("my grant", err)

@@ -300,6 +300,12 @@ func (d *Device) Completeness(ctx context.Context, r api.Completeness) (out api.
 	return out, err
 }
 
+// EraseRecords deletes the contents of records of the account.
+func (d *Device) EraseRecords(ctx context.Context, r api.EraseRecords) (out api.ErasedRecords, err error) {
+	err = d.do(ctx, call{method: http.MethodPost, path: "/v1/records/erase", in: r, out: &out})
+	return out, err
+}
+
 // Bundle fetches everything a stranger needs to check the account's history with a partner.
 func (d *Device) Bundle(ctx context.Context, partner string) ([]byte, error) {
 	var data []byte

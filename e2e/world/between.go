@@ -125,6 +125,10 @@ func (b *between) Records(ctx context.Context, q api.RecordQuery) (api.RecordLis
 	return b.now().Records(ctx, q)
 }
 
+func (b *between) EraseRecords(ctx context.Context, r api.EraseRecords) (api.ErasedRecords, error) {
+	return b.now().EraseRecords(ctx, r)
+}
+
 func (b *between) Bundle(ctx context.Context, partner string) ([]byte, error) {
 	return b.now().Bundle(ctx, partner)
 }
