@@ -178,20 +178,23 @@ func (b *bench) oneChain(list []proof.Checkpoint) {
 	}
 }
 
-// pausedBatch begins a batch of a writer and stops in its middle, with everything written and nothing committed, until it is told to go on.
-// What the transaction came to is then sent.
+// pausedBatch begins a batch of a writer and stops when it has the lease, until it is told to go on. It returns what the transaction came to.
 func pausedBatch(t *testing.T, p *process) (goOn func() error) {
 	t.Helper()
 	stopped, told, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
 		first := true
 		done <- p.store.Update(ctx, func(tx *store.Tx) error {
-			_, _, err := p.batch(tx)
-			if first && err == nil {
+			if first {
 				first = false
+				now := p.ms()
+				if _, err := tx.TakeLedgerLease(p.origin(), p.owner, now, now+leaseTime.Milliseconds()); err != nil {
+					return err
+				}
 				close(stopped)
 				<-told
 			}
+			_, _, err := p.batch(tx)
 			return err
 		})
 	}()
