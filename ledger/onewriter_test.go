@@ -250,6 +250,7 @@ func TestPausedHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.posts(chat.AccountID{1}, 1)
+	b.clock = b.clock.Add(leaseTime + time.Second)
 	if n, err := second.Step(ctx); n != 1 || err != nil || second.token != first.token+1 {
 		t.Errorf("afterwards: %d, token %d after %d, %v", n, second.token, first.token, err)
 	}
