@@ -103,7 +103,11 @@ func (e *erasure) run(ctx context.Context, c *cobra.Command, d *device.Client, a
 }
 
 func (p *erasedPartner) print(w io.Writer) {
-	fmt.Fprintf(w, "%s: %d records erased. Their seals stay in the ledger; nobody can open them.\n", p.Partner, p.Erased.Erased)
+	fmt.Fprintf(w, "%s: %d records erased.", p.Partner, p.Erased.Erased)
+	if p.Erased.Erased > 0 {
+		fmt.Fprint(w, " Their seals stay in the ledger; nobody can open them.")
+	}
+	fmt.Fprintln(w)
 	if p.Kept > 0 {
 		fmt.Fprintf(w, "%d records stay, because they are about permissions that still stand: %s. End them first: letterlock client revoke GRANT\n", p.Kept, strings.Join(p.Standing, ", "))
 	}
@@ -134,6 +138,9 @@ func (e *erasure) partner(ctx context.Context, c *cobra.Command, partner string)
 		}
 	}
 	done.Erased, err = e.device.EraseHistory(ctx, partner, e.before)
+	if err == nil && done.Erased.Erased == 0 && done.File != "" { // all of it stays: nothing ended
+		err, done.File = os.Remove(done.File), ""
+	}
 	return done, err
 }
 
