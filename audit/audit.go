@@ -9,8 +9,8 @@
 //	evidence.go   a lie in a form that others can check
 //	watch.go      following a log, and what the watcher reports
 //
-// Neighbours: package proof says what leaves and checkpoints are, package grant what an agreement is; package witness cosigns, and asks
-// Check first. It uses nothing of packages ledger and labelmap, whose work it judges, and knows no secret.
+// Neighbours: package proof says what leaves and checkpoints are, package grant what an agreement is; package witness cosigns, asks
+// Check first, and writes files that must not be forgotten. It uses nothing of packages ledger and labelmap, whose work it judges, and knows no secret.
 //
 // It refuses a tree that does not contain the last one, or is not contained in it; an entry that breaks a rule; a tree that does not end in a
 // map root. Once it has caught the log in a lie that the log signed, it vouches for nothing more.

@@ -11,6 +11,7 @@ import (
 
 	"letterlock/chat"
 	"letterlock/proof"
+	"letterlock/witness"
 )
 
 // Evidence is a lie of a log in a form that others can check with Open, or with any tool that reads C2SP notes and tlog-proofs. It is
@@ -90,7 +91,7 @@ func (f *folder) keepEvidence(e Evidence) error {
 	if err != nil {
 		return err
 	}
-	return f.unwritable(writeFile(f.path(evidenceFile), append(data, '\n')))
+	return f.unwritable(witness.WriteFile(f.path(evidenceFile), append(data, '\n')))
 }
 
 // stoppedBefore is the error of an auditor that was stopped by a lie.

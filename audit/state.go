@@ -15,6 +15,7 @@ import (
 
 	"letterlock/chat"
 	"letterlock/proof"
+	"letterlock/witness"
 )
 
 // The files of an auditor's folder, which nobody else can read:
@@ -140,7 +141,7 @@ func (f *folder) append(data []byte) error {
 func (f *folder) keep(c proof.Checkpoint) error {
 	err := errors.Join(f.out.Flush(), f.entries.Sync())
 	if err == nil {
-		err = writeFile(f.path(auditedFile), c.Signed)
+		err = witness.WriteFile(f.path(auditedFile), c.Signed)
 	}
 	return f.unwritable(err)
 }
@@ -150,25 +151,4 @@ func (f *folder) unwritable(err error) error {
 		return nil
 	}
 	return chat.Wrap(chat.Unavailable, err, "the auditor cannot write to %s: see that there is room, and start it again", f.dir)
-}
-
-// writeFile writes a file under another name, syncs it, gives it its name and syncs the folder.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // after the rename there is nothing
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
