@@ -149,7 +149,8 @@ func TestBundleTellsTheStory(t *testing.T) {
 	}
 }
 
-// TestNoByteCanChange flips every byte of a bundle of every kind, twice, and cuts it off there: nothing that was changed passes, nothing panics.
+// TestNoByteCanChange flips a bit of every byte of a bundle of every kind, all eight of the smallest one's, and cuts it off there: nothing that
+// was changed passes, nothing panics.
 func TestNoByteCanChange(t *testing.T) {
 	stride := 1
 	if raceEnabled || testing.Short() {
@@ -158,7 +159,7 @@ func TestNoByteCanChange(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorld(t)
 		w.begin()
-		if k.kind == NeverAnything || k.kind == HadAccess {
+		if k.kind == HadAccess {
 			w.witnessed(1, "w1.example", "w2.example")
 		}
 		if k.less == nil {
@@ -178,7 +179,11 @@ func TestNoByteCanChange(t *testing.T) {
 					if i >= len(data) {
 						return
 					}
-					flipByte(t, data, i)
+					masks := []byte{1 << (i % 8)}
+					if k.kind == NeverAnything {
+						masks = []byte{1, 2, 4, 8, 16, 32, 64, 128}
+					}
+					flipByte(t, data, i, masks)
 				}
 			})
 		}
@@ -186,8 +191,8 @@ func TestNoByteCanChange(t *testing.T) {
 	}
 }
 
-func flipByte(t *testing.T, data []byte, i int) {
-	for _, mask := range []byte{0x01, 0x80 >> (i % 7)} {
+func flipByte(t *testing.T, data []byte, i int, masks []byte) {
+	for _, mask := range masks {
 		bad := bytes.Clone(data)
 		bad[i] ^= mask
 		if _, err := Verify(bad, Pins{}); err == nil {
