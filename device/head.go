@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"letterlock/api"
 	"letterlock/chat"
 	"letterlock/proof"
 )
@@ -139,51 +138,18 @@ func (c *Client) followPolicies(ctx context.Context) error {
 	if err != nil && !chat.Is(err, chat.NotFound) { // a server that never had witnesses
 		return err
 	}
-	pinned := c.policy.witnesses
-	if pinned != nil { // from where it stands; a pinned policy that was never logged has no way on
-		at := slices.IndexFunc(rows, func(row api.Handoff) bool { p, err := policyOf(row); return err == nil && p.Same(pinned) })
-		rows = rows[at+1:]
-		if at < 0 {
-			return nil
-		}
+	var row []proof.Handoff
+	var last []byte
+	for _, r := range rows {
+		row, last = append(row, proof.Handoff{Leaf: r.Leaf, Proof: r.Proof}), r.Proof
 	}
-	next := pinned
-	for _, row := range rows {
-		p, err := c.openHandoff(row, next)
-		if err != nil {
-			return c.alarm(chat.ConversationID{}, chat.Wrap(chat.Tampered, err, "the server shows a witness policy that the one before did not sign off"), row.Proof)
-		}
-		next = p
+	list, err := proof.OpenHandoffs(c.policy.log, row)
+	if err != nil {
+		return c.alarm(chat.ConversationID{}, chat.Wrap(chat.Tampered, err, "the server shows a witness policy that the one before did not sign off"), last)
 	}
-	if next.Same(pinned) {
-		return nil
+	next, err := proof.InForce(c.policy.witnesses, list)
+	if err != nil || next.Same(c.policy.witnesses) {
+		return nil // a pinned policy that was never logged has no way on
 	}
 	return c.pinPolicy(next)
-}
-
-func policyOf(row api.Handoff) (*proof.WitnessPolicy, error) {
-	leaf, err := proof.ParseLeaf(row.Leaf)
-	if err != nil {
-		return nil, err
-	}
-	p, ok := leaf.(*proof.Policy)
-	if !ok {
-		return nil, chat.Errorf(chat.Invalid, "this is no policy")
-	}
-	return proof.ParsePolicy([]byte(p.Text))
-}
-
-// openHandoff checks that a policy stands in the ledger under the quorum of the one before; the first one, before which there is none,
-// under the ledger's key alone.
-func (c *Client) openHandoff(row api.Handoff, before *proof.WitnessPolicy) (*proof.WitnessPolicy, error) {
-	p, err := policyOf(row)
-	if err != nil {
-		return nil, err
-	}
-	_, checkpoint, err := proof.OpenInclusion(proof.LeafHash(row.Leaf), row.Proof, c.policy.log)
-	if err != nil || before == nil {
-		return p, err
-	}
-	_, _, err = before.Check(checkpoint.Signed)
-	return p, err
 }

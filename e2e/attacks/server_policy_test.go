@@ -188,9 +188,10 @@ func TestPolicyIsHandedOn(t *testing.T) {
 	a.by = second
 
 	a.rows = a.rows[:1]
-	a.logs(policyOf(vkey, second)+"# again\n", second) // signed off by itself
+	a.logs(fmt.Sprintf("log %s\nwitness other %s\nquorum other\n", vkey, second.Verifier()), second) // signed off by itself
 	_, err := a.alice.Check(a.w.Ctx())
 	answered(t, err, chat.Tampered, "the server shows a witness policy that the one before did not sign off")
+	answered(t, err, chat.Tampered, "witness policy 1 was not signed off by the quorum of the one before")
 	if a.alice.WitnessPolicy() != policyOf(vkey, first) {
 		t.Fatalf("pinned: %s", a.alice.WitnessPolicy())
 	}
