@@ -11,14 +11,14 @@ import (
 )
 
 func demoCommand() *cobra.Command {
-	var keep bool
+	var keep, hostile bool
 	var dir string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Play the whole story on this machine: server, Alice, Bob and a film app, each a process of its own",
 		Long: `Starts a server, Alice's and Bob's clients and the agent of Flimmer, a film app, each as a process of its own with its own
 folder, and plays the story from the README. One line a step, with what was checked; exit code 0 only if all held.`,
-		Example: "  letterlock demo\n  letterlock demo --keep",
+		Example: "  letterlock demo\n  letterlock demo --keep\n  letterlock demo --hostile",
 		Args:    args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			binary, err := os.Executable()
@@ -38,6 +38,9 @@ folder, and plays the story from the README. One line a step, with what was chec
 				return err
 			}
 			defer func() { err = errors.Join(err, s.Close()) }()
+			if hostile {
+				return demo.PlayHostile(c.Context(), s, c.OutOrStdout())
+			}
 			if err := demo.Play(c.Context(), s, c.OutOrStdout()); err != nil {
 				return err
 			}
@@ -49,6 +52,8 @@ folder, and plays the story from the README. One line a step, with what was chec
 		},
 	}
 	c.Flags().BoolVar(&keep, "keep", false, "leave everything running afterwards, until interrupted")
+	c.Flags().BoolVar(&hostile, "hostile", false, "run a server that lies instead, and show how each lie is caught")
+	c.MarkFlagsMutuallyExclusive("keep", "hostile")
 	c.Flags().StringVar(&dir, "dir", "", "play in this folder instead of a temporary one")
 	return c
 }

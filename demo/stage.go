@@ -27,6 +27,10 @@ type Stage struct {
 	Dir    string
 	Port   int // the server's
 
+	LedgerKey string   // of the server's ledger, once it runs witnessed
+	Policy    string   // file of its witness policy
+	Watchers  []string // URLs of the two witnesses and the auditor
+
 	AgentPort int // where Flimmer's agent listens, and where people come back to from their consent
 	procs     []*Process
 }
@@ -102,14 +106,33 @@ func (s *Stage) Start(name string, args ...string) (*Process, error) {
 
 // waitFor waits until an address answers 200, or the process ends.
 func (s *Stage) waitFor(ctx context.Context, p *Process, url string) error {
+	return s.waitUntil(ctx, p, func() bool {
+		resp, err := http.Get(url)
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// waitForPort waits until somebody listens there.
+func (s *Stage) waitForPort(ctx context.Context, p *Process, at string) error {
+	return s.waitUntil(ctx, p, func() bool {
+		c, err := net.Dial("tcp", at)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	})
+}
+
+func (s *Stage) waitUntil(ctx context.Context, p *Process, answers func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
-		if resp, err := http.Get(url); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
+		if answers() {
+			return nil
 		}
 		select {
 		case err := <-p.done:

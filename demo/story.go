@@ -115,20 +115,34 @@ func Play(ctx context.Context, s *Stage, out io.Writer) error {
 }
 
 func (s *story) begin(ctx context.Context) error {
-	if _, err := s.StartServer(ctx); err != nil {
+	if err := s.StartWitnessed(ctx); err != nil {
 		return err
 	}
-	for _, who := range []string{"alice", "bob"} {
-		if err := s.Client(ctx, who, nil, "signup", who, "--server", s.URL(), "--device-name", "demo"); err != nil {
+	for _, step := range []func(context.Context) error{s.signUp, s.befriend, s.startFlimmer} {
+		if err := step(ctx); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (s *story) signUp(ctx context.Context) error {
+	for _, who := range []string{"alice", "bob"} {
+		if err := s.Client(ctx, who, nil, "signup", who, "--server", s.URL(), "--device-name", "demo", "--policy", s.Policy); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *story) befriend(ctx context.Context) error {
 	if err := s.Client(ctx, "alice", nil, "friends", "add", "bob"); err != nil {
 		return err
 	}
-	if err := s.Client(ctx, "bob", nil, "friends", "accept", "alice"); err != nil {
-		return err
-	}
+	return s.Client(ctx, "bob", nil, "friends", "accept", "alice")
+}
+
+func (s *story) startFlimmer(ctx context.Context) error {
 	if err := s.SetUpPartner(ctx); err != nil {
 		return err
 	}
