@@ -14,8 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
+	"letterlock/api"
 	"letterlock/chat"
 	"letterlock/keychain"
 	"letterlock/ledger"
@@ -27,7 +28,7 @@ type hostile struct {
 	story
 	liar *liar
 	keys *ledger.Keys // the operator's
-	old  []byte       // a checkpoint of before
+	old  *proof.Head  // what the ledger was before
 }
 
 // PlayHostile runs a malicious server before people's own clients: each lie is told live, and prints the sentence that caught it.
@@ -44,7 +45,7 @@ func PlayHostile(ctx context.Context, s *Stage, out io.Writer) error {
 	}{
 		{"Bob's keys are swapped for Alice alone", h.swapKeys, "are shown to you alone"},
 		{"the last record of Alice's history is left out", h.leaveOut(-1), "left out record"},
-		{"one in the middle is left out", h.leaveOut(1), "left out record"},
+		{"one in the middle is left out", h.leaveOut(0), "left out record"},
 		{"one record is altered", h.alter, "was altered"},
 		{"an agreement is hidden from Alice", h.hideAgreement, "leaves out public entry"},
 		{"yesterday's checkpoint is shown as today's", h.showOld, "contradicts what this device remembers"},
@@ -54,9 +55,6 @@ func PlayHostile(ctx context.Context, s *Stage, out io.Writer) error {
 		{"a byte of the file is changed", h.flipBundle, "this file proves nothing"},
 	}
 	for i, l := range lies {
-		if l.tell == nil {
-			continue
-		}
 		told := l.tell(ctx)
 		if told == nil || !strings.Contains(told.Error(), l.want) {
 			fmt.Fprintf(out, "%2d. NOT CAUGHT  %s\n", i+1, l.what)
@@ -101,14 +99,14 @@ func (h *hostile) open(ctx context.Context) (err error) {
 }
 
 // live makes them friends and lets Flimmer recommend three films.
-func (h *hostile) live(ctx context.Context) error {
+func (h *hostile) live(ctx context.Context) (err error) {
 	for _, step := range []func(context.Context) error{h.befriend, h.startFlimmer, h.allowSend} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	if h.old = h.checkpoint(ctx); h.old == nil {
-		return errors.New("the server shows no checkpoint")
+	if h.old, err = h.head(ctx); err != nil {
+		return err
 	}
 	for _, title := range []string{"Metropolis", "Nosferatu", "M"} {
 		err := h.agent.Call(ctx, http.MethodPost, "/messages", map[string]any{"grant": h.grant, "text": title}, nil)
@@ -116,21 +114,33 @@ func (h *hostile) live(ctx context.Context) error {
 			return err
 		}
 	}
-	return h.check(ctx, "alice")
+	return h.Client(ctx, "alice", nil, "check") // her device remembers this
 }
 
-func (h *hostile) checkpoint(ctx context.Context) []byte {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL()+"/log/checkpoint", nil)
-	if err != nil {
-		return nil
+// head is the newest checkpoint with its map root.
+func (h *hostile) head(ctx context.Context) (*proof.Head, error) {
+	var page api.PublicEntries
+	if err := getJSON(ctx, h.URL()+"/log/public", &page); err != nil {
+		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil
+	return proof.ParseHead(page.Head)
+}
+
+// shows is the lie that the ledger stands at this head.
+func shows(head *proof.Head) lie {
+	return func(r *http.Request, answer []byte) []byte {
+		if r.URL.Path == "/log/checkpoint" {
+			return head.Checkpoint
+		}
+		return answers("/", func(v map[string]any) {
+			if _, ok := v["head"]; ok {
+				v["head"] = head.Bytes()
+			}
+			if _, ok := v["entries"]; ok {
+				v["entries"] = []any{}
+			}
+		})(r, answer)
 	}
-	defer resp.Body.Close()
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, proof.MaxCheckpoint))
-	return data
 }
 
 // check is what a person's client does by itself once a day. It checks on a copy of its folder, so that the next lie meets a device that
@@ -250,41 +260,45 @@ func flipped(c byte) string {
 	return "A"
 }
 
+// hideAgreement hides a new partner from Alice: of a partner that she does not know she would never ask what it could do.
 func (h *hostile) hideAgreement(ctx context.Context) error {
+	home := h.Home("tuner")
+	if _, err := h.Run(ctx, "agent", "--home", home, "init", "tuner", "--server", h.URL(), "--name", "Tuner", "--link-base", "https://tuner.example/track"); err != nil {
+		return err
+	}
+	if err := h.Admin(ctx, nil, "partner", "add", filepath.Join(home, "registration.json"), "--yes"); err != nil {
+		return err
+	}
 	hide := answers("/log/public", func(v map[string]any) { v["entries"] = []any{} })
-	return h.liar.tells(hide, func() error {
-		// A device that has not read the public entries yet: Bob's, who never checked.
-		return h.check(ctx, "bob")
-	})
+	return h.liar.tells(hide, func() error { return h.check(ctx, "alice") })
 }
 
 func (h *hostile) showOld(ctx context.Context) error {
-	old := func(r *http.Request, answer []byte) []byte {
-		if r.URL.Path == "/log/checkpoint" {
-			return h.old
-		}
-		return answer
-	}
-	return h.liar.tells(old, func() error { return h.check(ctx, "alice") })
+	return h.liar.tells(shows(h.old), func() error { return h.check(ctx, "alice") })
 }
 
-// forged is a checkpoint of the newest size with another root, under the ledger's own key.
-func (h *hostile) forged(ctx context.Context) ([]byte, error) {
-	log, err := note.NewVerifier(h.LedgerKey)
+// forged is another ledger of the size of the newest, under the ledger's own key: its last entry alone is another one.
+func (h *hostile) forged(ctx context.Context) (*proof.Head, error) {
+	head, err := h.head(ctx)
 	if err != nil {
 		return nil, err
 	}
-	now, err := proof.OpenCheckpoint(h.checkpoint(ctx), log)
+	leaf, err := proof.ParseLeaf(head.Leaf)
 	if err != nil {
 		return nil, err
 	}
-	return proof.SignCheckpoint(h.keys.Ledger, now.Size, proof.Hash{1})
+	last := leaf.(*proof.MapRoot)
+	last.At++
+	root := proof.LeafHash(last.Bytes())
+	for _, left := range head.Proof { // everything beside the last entry's way lies left of it
+		root = tlog.NodeHash(left, root)
+	}
+	signed, err := proof.SignCheckpoint(h.keys.Ledger, last.Covers+1, root)
+	return &proof.Head{Checkpoint: signed, Leaf: last.Bytes(), Proof: head.Proof}, err
 }
 
+// fork shows Bob the other ledger, when his device has seen the true one.
 func (h *hostile) fork(ctx context.Context) error {
-	if err := h.check(ctx, "bob"); err != nil { // on a copy: the original has seen this tree by reading
-		return err
-	}
 	if err := h.Client(ctx, "bob", nil, "check"); err != nil {
 		return err
 	}
@@ -292,13 +306,7 @@ func (h *hostile) fork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fork := func(r *http.Request, answer []byte) []byte {
-		if r.URL.Path == "/log/checkpoint" {
-			return other
-		}
-		return answer
-	}
-	return h.liar.tells(fork, func() error { return h.check(ctx, "bob") })
+	return h.liar.tells(shows(other), func() error { return h.check(ctx, "bob") })
 }
 
 // askWitness asks a witness for its signature under the forged tree, as the server would.
@@ -307,15 +315,8 @@ func (h *hostile) askWitness(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := note.NewVerifier(h.LedgerKey)
-	if err != nil {
-		return err
-	}
-	c, err := proof.OpenCheckpoint(other, log)
-	if err != nil {
-		return err
-	}
-	body := fmt.Sprintf("old %d\n\n%s", c.Size, other)
+	size := strings.Split(string(other.Checkpoint), "\n")[1]
+	body := "old " + size + "\n\n" + string(other.Checkpoint)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.Watchers[0]+"add-checkpoint", strings.NewReader(body))
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package demo
 import (
 	"bytes"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -33,6 +34,7 @@ func startLiar(port, server int) (*liar, error) {
 			r.Out.Host = r.In.Host // proofs of possession are made for the public address
 		},
 		ModifyResponse: l.change,
+		ErrorLog:       log.New(io.Discard, "", 0), // while the server starts
 	}
 	at, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {

@@ -1,7 +1,8 @@
 // Package demo plays letterlock's story with real processes: a server, Alice's and Bob's clients and Flimmer's agent, each with a folder of its
 // own, talking over real sockets. `letterlock demo` shows it to people, the end-to-end tests stand on the same stage.
 //
-// It runs the letterlock binary and its agent's local API as anybody would, and knows nothing of their insides.
+// It runs the letterlock binary and its agent's local API as anybody would, and knows nothing of their insides; but the hostile server, which has
+// the operator's keys and forges with them.
 package demo
 
 import (

@@ -90,14 +90,14 @@ func Play(ctx context.Context, s *Stage, out io.Writer) error {
 		what string
 		do   func(context.Context) error
 	}{
-		{"A server, Alice, Bob, and Flimmer with an agreement: send, read, delete, a report every 14 days", st.begin},
+		{"Two witnesses and an auditor, a server, Alice, Bob, and Flimmer with an agreement: send, read, delete, a report every 14 days", st.begin},
 		{"Alice and Bob chat privately. Flimmer asks for that conversation and is refused: it was not made for it", st.chatPrivately},
 		{"Flimmer asks; Alice picks Bob and allows send alone. The grant is signed, in the ledger and in the thread", st.allowSend},
 		{"Flimmer recommends \"Metropolis\". Bob reads it as \"alice, through Flimmer\"; his click is counted", st.recommend},
 		{"Bob answers. Flimmer holds no key that opens it, and its attempt to read is refused", st.answerUnread},
 		{"Alice allows read. Bob sees it before the next word and has it on his record; Flimmer reads the new answer, not the old one", st.allowRead},
 		{"Alice deletes the recommendation inside Flimmer; it is gone for Bob", st.takeBack},
-		{"Alice's history: every grant, send, read and delete, each in the ledger. Bob's: the exposure and the reads", st.histories},
+		{"Alice's history: every grant, send, read and delete, each in the ledger. Bob's: the exposure and the reads. Both check that nothing is left out", st.histories},
 		{"Alice revokes. Flimmer's next call fails, and a thief's copy of all its keys and tokens opens nothing of what follows", st.revoke},
 		{"The fortnight ends: the report counts one send and one click, as Flimmer does; its hash is in the ledger", st.report},
 		{"A stranger checks Alice's file offline: Flimmer could read this thread over these epochs, and nothing else", st.verify},
@@ -345,7 +345,15 @@ func (s *story) histories(ctx context.Context) error {
 	if err := s.expectHistory(ctx, "alice", "grant", "post", "open", "delete", "exposed"); err != nil {
 		return err
 	}
-	return s.expectHistory(ctx, "bob", "exposed", "open")
+	if err := s.expectHistory(ctx, "bob", "exposed", "open"); err != nil {
+		return err
+	}
+	for _, who := range []string{"alice", "bob"} {
+		if err := s.Client(ctx, who, nil, "check"); err != nil {
+			return fmt.Errorf("%s checks the ledger: %w", who, err)
+		}
+	}
+	return nil
 }
 
 // expectHistory checks that a person's history holds these kinds of record, and that every record of it is proven.
@@ -470,7 +478,7 @@ func (s *story) verify(ctx context.Context) error {
 	if err := os.WriteFile(copied, data, 0o600); err != nil {
 		return err
 	}
-	out, err := s.Run(ctx, "verify", copied, "--json")
+	out, err := s.Run(ctx, "verify", copied, "--policy", s.Policy, "--json")
 	if err != nil {
 		return err
 	}
@@ -501,7 +509,7 @@ func (s *story) verify(ctx context.Context) error {
 	if err := os.WriteFile(copied, []byte(flipped), 0o600); err != nil {
 		return err
 	}
-	_, err = s.Run(ctx, "verify", copied)
+	_, err = s.Run(ctx, "verify", copied, "--policy", s.Policy)
 	var failed *Failure
 	return check(errors.As(err, &failed) && failed.Code == 4, "an altered file passes: %v", err)
 }
