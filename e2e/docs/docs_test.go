@@ -64,7 +64,7 @@ up() { for i in $(seq 200); do curl -sf "$1" >/dev/null && return; sleep 0.05; d
 
 // seen is what a reader of a page must see on the way.
 var seen = map[string][]string{
-	"README.md":         {"alice: Have you seen it?", "alice, through Flimmer: [film] Metropolis", "could never read anything of alice@"},
+	"README.md":         {"alice: Have you seen it?", "alice, through Flimmer: [film] Metropolis", "could never read anything of alice@", "All 10 lies were caught."},
 	"operate.md":        {"LETTERLOCK_REGISTRATION)", "0 of 20 used", "BLOCKED", "letterlock_batch_seconds_count", "clean: "},
 	"operate-backup.md": {"with its secret keys", "restored: 127.0.0.1", "clean, by a quick look"},
 }
