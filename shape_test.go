@@ -36,6 +36,7 @@ func TestImportsPointDown(t *testing.T) {
 		"letterlock/grant":    {"letterlock/store", "letterlock/api", "letterlock/proof", "net/http"},
 		"letterlock/proof":    {"letterlock/store", "letterlock/ledger", "net/http"},
 		"letterlock/labelmap": {"letterlock/store", "letterlock/proof", "letterlock/ledger"},
+		"letterlock/logpage":  {"letterlock/store", "letterlock/ledger", "letterlock/httpd", "letterlock/inbox"},
 		"letterlock/api":      {"net/http", "letterlock/store", "letterlock/device"},
 		"letterlock/device":   {"letterlock/store", "letterlock/server", "letterlock/httpd", "letterlock/vault", "net/http"},
 		"letterlock/agent":    {"letterlock/store", "letterlock/server", "letterlock/httpd", "letterlock/device"},
