@@ -340,4 +340,3 @@ func (s *site) metric(name string) string {
 	}
 	return ""
 }
-
