@@ -231,13 +231,35 @@ func (h *hostile) leaveOut(at int) func(context.Context) error {
 	}
 }
 
-// checkAfresh lets a device of Alice check that has not seen the newest records.
+// checkAfresh lets a device of Alice check that has not seen the newest record, once the ledger has it.
 func (h *hostile) checkAfresh(ctx context.Context) error {
-	err := h.agent.Call(ctx, http.MethodPost, "/messages", map[string]any{"grant": h.grant, "text": "Faust"}, nil)
+	before, err := h.size(ctx)
 	if err != nil {
 		return err
 	}
-	return h.check(ctx, "alice")
+	if err := h.agent.Call(ctx, http.MethodPost, "/messages", map[string]any{"grant": h.grant, "text": "Faust"}, nil); err != nil {
+		return err
+	}
+	for range 500 {
+		if now, err := h.size(ctx); err != nil || now > before {
+			return errors.Join(err, h.check(ctx, "alice"))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return errors.New("the ledger does not grow")
+}
+
+// size is how many entries the published ledger has.
+func (h *hostile) size(ctx context.Context) (int64, error) {
+	head, err := h.head(ctx)
+	if err != nil {
+		return 0, err
+	}
+	leaf, err := proof.ParseLeaf(head.Leaf)
+	if err != nil {
+		return 0, err
+	}
+	return leaf.(*proof.MapRoot).Covers + 1, nil
 }
 
 func (h *hostile) alter(ctx context.Context) error {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -30,7 +32,11 @@ func (s *Stage) StartWitnessed(ctx context.Context, args ...string) error {
 	s.LedgerKey = about.LedgerVKey
 	policy := "log " + about.LedgerVKey + "\n"
 	for _, name := range watchers {
-		vkey, url, err := s.startWatcher(ctx, name, about.Host)
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		vkey, url, err := s.startWatcher(ctx, name, about.Host, port)
 		if err != nil {
 			return err
 		}
@@ -49,12 +55,29 @@ func (s *Stage) StartWitnessed(ctx context.Context, args ...string) error {
 	return err
 }
 
-// startWatcher starts a witness or the auditor.
-func (s *Stage) startWatcher(ctx context.Context, name, host string) (vkey, url string, err error) {
-	port, err := freePort()
-	if err != nil {
-		return "", "", err
+// ResumeWatched starts the witnesses and the auditor of an earlier stage on this folder again, where its policy says that they are. The
+// server logs that policy, and needs it no more.
+func (s *Stage) ResumeWatched(ctx context.Context, earlier *Stage) error {
+	s.LedgerKey, s.Policy, s.Watchers = earlier.LedgerKey, earlier.Policy, earlier.Watchers
+	host, _, _ := strings.Cut(s.LedgerKey, "/")
+	for i, name := range watchers {
+		u, err := url.Parse(s.Watchers[i])
+		if err != nil {
+			return err
+		}
+		port, err := strconv.Atoi(u.Port())
+		if err != nil {
+			return err
+		}
+		if _, _, err := s.startWatcher(ctx, name, host, port); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// startWatcher starts a witness or the auditor.
+func (s *Stage) startWatcher(ctx context.Context, name, host string, port int) (vkey, address string, err error) {
 	at := fmt.Sprintf("127.0.0.1:%d", port)
 	args := []string{"witness"}
 	home := s.Home(name)

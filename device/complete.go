@@ -503,9 +503,9 @@ func (c *Client) checkUnlogged(ctx context.Context, m proof.Map) (waiting int, e
 	return waiting, nil
 }
 
-// keptOut says that what a person signed does not come into the ledger.
+// keptOut says that what a person signed does not come into the ledger. Where witnesses are away, that is what keeps it.
 func keptOut(what string, err error) error {
-	if err == nil || chat.Is(err, chat.Tampered) || errors.Is(err, context.Canceled) {
+	if err == nil || chat.Is(err, chat.Tampered) || chat.Is(err, chat.NoQuorum) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return chat.Wrap(chat.Unproven, err, "the server has not put %s into the ledger", what)

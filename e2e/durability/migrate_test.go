@@ -65,6 +65,7 @@ func TestMigrateTheStory(t *testing.T) {
 	must(t, err)
 	s.Port, s.AgentPort = before.Port, before.AgentPort
 	t.Cleanup(func() { must(t, s.Close()) })
+	must(t, s.ResumeWatched(ctx, before))
 	if _, err := s.StartServer(ctx); err == nil || !strings.Contains(err.Error(), "start it with --database") {
 		t.Fatalf("a server on the old database: %v", err)
 	}

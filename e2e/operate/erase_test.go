@@ -73,7 +73,7 @@ func TestErase(t *testing.T) {
 	if out := s.do(s.client("alice", "history", "flimmer")...); strings.Count(out, "erased at your wish") != 2 {
 		t.Errorf("history:\n%s", out)
 	}
-	if out := s.do("verify", "last.json"); !strings.Contains(out, "granted Flimmer send") || strings.Contains(out, "were erased") {
+	if out := s.do("verify", "last.json"); !strings.Contains(out, "granted Flimmer: send") || strings.Contains(out, "were erased") {
 		t.Errorf("the final proof:\n%s", out)
 	}
 	s.do(s.client("alice", "proof", "flimmer", "--out", "after.json")...)

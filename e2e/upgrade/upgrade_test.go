@@ -80,7 +80,7 @@ func opens(t *testing.T, dir string) {
 
 	f.says(f.run("client", "--home", "alice", "history", "flimmer"), "you allowed Flimmer to send, delete", "Flimmer sent a message", "you ended Flimmer's permission")
 	f.run("client", "--home", "alice", "proof", "flimmer", "--out", "proof.json")
-	f.says(f.run("verify", "proof.json"), "alice granted Flimmer send, delete", "revoked")
+	f.says(f.run("verify", "proof.json"), "alice granted Flimmer: send, delete", "revoked")
 	f.run("client", "--home", "alice", "revoke", f.grant())
 	stop()
 	if out := f.run("check", "--data", "server"); !strings.HasPrefix(out, "clean: 3 conversations") {
