@@ -46,7 +46,7 @@ proven; what they said cannot be proven by anybody any more, you included.
 So a final proof is written to a file first, as letterlock client proof does. It opens what it holds for whoever has
 it: keep it safe, or delete it as well. Records of permissions that still stand stay; end them first.
 Copies that others have (proofs that you gave away, backups of the server until they are deleted, what the partner's
-app has) are out of reach.`,
+app has) are out of reach. What a permission said also stays in the thread that it let the app into, for its members.`,
 		Example: `  letterlock client --home ./alice erase flimmer
   letterlock client --home ./alice erase flimmer --before 2026-06-01 --yes
   letterlock client --home ./alice erase --all --no-proof`,
