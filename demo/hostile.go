@@ -233,16 +233,27 @@ func (h *hostile) leaveOut(at int) func(context.Context) error {
 
 // checkAfresh lets a device of Alice check that has not seen the newest record, once the ledger has it.
 func (h *hostile) checkAfresh(ctx context.Context) error {
-	before, err := h.size(ctx)
+	err := h.grows(ctx, func() error {
+		return h.agent.Call(ctx, http.MethodPost, "/messages", map[string]any{"grant": h.grant, "text": "Faust"}, nil)
+	})
 	if err != nil {
 		return err
 	}
-	if err := h.agent.Call(ctx, http.MethodPost, "/messages", map[string]any{"grant": h.grant, "text": "Faust"}, nil); err != nil {
+	return h.check(ctx, "alice")
+}
+
+// grows waits until the published ledger has what do brings into it.
+func (h *hostile) grows(ctx context.Context, do func() error) error {
+	before, err := h.size(ctx)
+	if err == nil {
+		err = do()
+	}
+	if err != nil {
 		return err
 	}
 	for range 500 {
 		if now, err := h.size(ctx); err != nil || now > before {
-			return errors.Join(err, h.check(ctx, "alice"))
+			return err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -288,7 +299,10 @@ func (h *hostile) hideAgreement(ctx context.Context) error {
 	if _, err := h.Run(ctx, "agent", "--home", home, "init", "tuner", "--server", h.URL(), "--name", "Tuner", "--link-base", "https://tuner.example/track"); err != nil {
 		return err
 	}
-	if err := h.Admin(ctx, nil, "partner", "add", filepath.Join(home, "registration.json"), "--yes"); err != nil {
+	err := h.grows(ctx, func() error {
+		return h.Admin(ctx, nil, "partner", "add", filepath.Join(home, "registration.json"), "--yes")
+	})
+	if err != nil {
 		return err
 	}
 	hide := answers("/log/public", func(v map[string]any) { v["entries"] = []any{} })

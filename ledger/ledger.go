@@ -40,6 +40,7 @@ type Ledger struct {
 	published *published // nil: this process remembers nothing
 	behind    behind     // what waits for witnesses
 	maps      maps
+	waiters   waiters
 
 	mu    sync.Mutex
 	grown chan struct{} // closed and replaced at every new checkpoint

@@ -164,9 +164,11 @@ func (l *Ledger) Inclusion(ctx context.Context, leaf proof.Hash) (index int64, t
 func (l *Ledger) Wait(ctx context.Context, leaf proof.Hash) (int64, []byte, error) {
 	poll := time.NewTicker(pollTime) // another process may write
 	defer poll.Stop()
+	w := l.waiters.join(leaf)
+	defer l.waiters.leave(leaf)
 	var absent error
 	for {
-		news := l.news()
+		news := w.news()
 		index, p, err := l.Inclusion(ctx, leaf)
 		if absent != nil && err != nil && ctx.Err() != nil { // the time ended during this look: the one before counts
 			return 0, nil, l.unsigned(context.WithoutCancel(ctx), leaf, absent)

@@ -97,8 +97,9 @@ func (w *Writer) Step(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	var grown mapAt
+	var queued []store.LedgerQueued
 	err = w.ledger.store.Update(ctx, func(tx *store.Tx) error {
-		n, grown, err = w.batch(tx)
+		queued, grown, err = w.batch(tx)
 		return err
 	})
 	if errors.Is(err, errHeld) {
@@ -108,8 +109,13 @@ func (w *Writer) Step(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	w.ledger.maps.put(grown.size, grown.tree) // not before the transaction has committed
+	leaves := make([]proof.Hash, len(queued))
+	for i, q := range queued {
+		leaves[i] = proof.LeafHash(q.Leaf)
+	}
+	w.ledger.waiters.integrated(leaves)
 	w.ledger.announce()
-	return n, nil
+	return len(queued), nil
 }
 
 // waiting reports whether there is something to append: leaves in the outbox, or the map root of a quiet log.
@@ -127,35 +133,35 @@ func (l *Ledger) waiting(tx *store.Tx) (bool, error) {
 }
 
 // batch is the transaction of a step.
-func (w *Writer) batch(tx *store.Tx) (int, mapAt, error) {
+func (w *Writer) batch(tx *store.Tx) ([]store.LedgerQueued, mapAt, error) {
 	l := w.ledger
 	now := l.ms()
 	lease, err := tx.TakeLedgerLease(l.origin(), w.owner, now, now+leaseTime.Milliseconds())
 	if errors.Is(err, store.ErrExists) {
-		return 0, mapAt{}, errHeld
+		return nil, mapAt{}, errHeld
 	}
 	if err != nil {
-		return 0, mapAt{}, err
+		return nil, mapAt{}, err
 	}
 	w.token = lease.Token
 	old, tree, err := l.standing(tx)
 	if err != nil {
-		return 0, mapAt{}, err
+		return nil, mapAt{}, err
 	}
 	queued, err := tx.LedgerOutbox(batchSize)
 	if err != nil {
-		return 0, mapAt{}, err
+		return nil, mapAt{}, err
 	}
 	grown, err := l.extend(tx, old, tree, queued)
 	if err != nil {
-		return 0, mapAt{}, err
+		return nil, mapAt{}, err
 	}
 	for _, q := range queued {
 		if err := tx.DropLedgerOutbox(q); err != nil {
-			return 0, mapAt{}, err
+			return nil, mapAt{}, err
 		}
 	}
-	return len(queued), grown, nil
+	return queued, grown, nil
 }
 
 // extend appends the leaves that the log does not hold yet, with the map's new root, and publishes the new checkpoint, all or nothing with
@@ -261,6 +267,7 @@ func (l *Ledger) repeat(tx *store.Tx, t *tree, q store.LedgerQueued, hash proof.
 
 // announce wakes those who wait for a checkpoint.
 func (l *Ledger) announce() {
+	l.waiters.published()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	close(l.grown)
