@@ -2,23 +2,23 @@ package labelmap
 
 import "encoding/binary"
 
-// topBits is how many bits of a label lead to its bucket. The nodes above the buckets are kept in memory, 8 MB when all are there; what is
-// in a bucket is read and hashed when it is needed.
-const topBits = 16
+// topBits is how many bits of a label lead to its bucket. The nodes above the buckets are kept in memory, some 30 MB when all are there; what
+// is in a bucket, four labels of a million, is read and hashed when it is needed.
+const topBits = 18
 
-// Bucket is the part of the map that shares the first 16 bits of its labels.
-type Bucket uint16
+// Bucket is the part of the map that shares the first 18 bits of its labels.
+type Bucket uint32
 
 // BucketOf is the bucket of a label.
-func BucketOf(label Hash) Bucket { return Bucket(binary.BigEndian.Uint16(label[:])) }
+func BucketOf(label Hash) Bucket { return Bucket(binary.BigEndian.Uint32(label[:]) >> (32 - topBits)) }
 
 // Bounds are the smallest label of a bucket and the largest.
 func (b Bucket) Bounds() (first, last Hash) {
 	for i := range last {
 		last[i] = 0xff
 	}
-	binary.BigEndian.PutUint16(first[:], uint16(b))
-	binary.BigEndian.PutUint16(last[:], uint16(b))
+	binary.BigEndian.PutUint32(first[:], uint32(b)<<(32-topBits))
+	binary.BigEndian.PutUint32(last[:], uint32(b+1)<<(32-topBits)-1) // of the last bucket this wraps to all ones
 	return first, last
 }
 
