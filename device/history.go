@@ -198,7 +198,11 @@ func (c *Client) Proof(ctx context.Context, partner string) ([]byte, *proof.Verd
 	if err != nil {
 		return nil, nil, err
 	}
-	v, err := proof.Verify(data, proof.Pins{LedgerVKey: c.self.LedgerVKey, VRFKey: c.self.VRFKey})
+	pins := proof.Pins{LedgerVKey: c.self.LedgerVKey, VRFKey: c.self.VRFKey}
+	if c.policy.witnesses != nil {
+		pins.Policy = []byte(c.policy.witnesses.String())
+	}
+	v, err := proof.Verify(data, pins)
 	if err != nil {
 		return nil, nil, chat.Wrap(chat.Tampered, err, "the server made a bundle that does not hold")
 	}

@@ -71,7 +71,15 @@ type Evidence struct {
 }
 
 func (e *Evidence) Error() string {
-	return "the ledger contradicts what is remembered of it: " + string(e.What)
+	switch e.What {
+	case Smaller:
+		return "it shows a smaller tree"
+	case OtherRoot:
+		return "it shows another tree of the same size (other-root)"
+	case Inconsistent:
+		return "it shows a larger tree that does not contain the remembered one (inconsistent)"
+	}
+	return "others were shown a larger tree (behind)"
 }
 
 // Log is what a reader remembers of a ledger: its last checkpoint. It may be used by several goroutines.
